@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The loader from text to model, through a memfd: good configurations become what they say (with
+ * every default), each broken one of broken_configs.h gets exactly its error. Then the model alone:
+ * picking an instance, what a reload may change.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "usr/core/config_check.h"
+#include "usr/sys/conf.h"
+
+#include "broken_configs.h"
+
+#define LISTENER "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+#define SERVICE	 "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+
+/* @path gets the name that errors mention. */
+static int load_bytes(const void *data, size_t size, char path[64], struct cman_conf **ret_conf,
+		      struct cman_conf_error *ret_error)
+{
+	int fd = memfd_create("conf", MFD_CLOEXEC), r;
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(write(fd, data, size), (ssize_t)size);
+	cr_assert_eq(lseek(fd, 0, SEEK_SET), 0);
+	snprintf(path, 64, "/proc/self/fd/%d", fd);
+	r = cman_conf_load(path, ret_conf, ret_error);
+	close(fd);
+	return r;
+}
+
+static struct cman_conf *good(const char *text)
+{
+	struct cman_conf_error error = { .text = "" };
+	struct cman_conf *conf = NULL;
+	char path[64];
+
+	cr_assert_eq(load_bytes(text, strlen(text), path, &conf, &error), 0, "%s", error.text);
+	cr_assert_not_null(conf);
+	return conf;
+}
+
+/* The error behind the name of the file. */
+static const char *bad(const char *text, size_t size)
+{
+	static struct cman_conf_error error;
+	struct cman_conf *conf = (void *)1;
+	char path[64];
+
+	memset(&error, 0, sizeof(error));
+	cr_assert_eq(load_bytes(text, size, path, &conf, &error), -EINVAL);
+	cr_assert_eq(conf, (void *)1, "result touched on failure");
+	cr_assert_eq(strncmp(error.text, path, strlen(path)), 0, "%s", error.text);
+	return error.text + strlen(path);
+}
+
+Test(config, broken)
+{
+	const size_t n = sizeof(broken_configs) / sizeof(*broken_configs);
+	size_t i;
+
+	cr_assert_geq(n, 45);
+	for (i = 0; i < n; i++) {
+		const struct broken_config *b = &broken_configs[i];
+		const char *got = bad(b->text, strlen(b->text));
+
+		cr_expect_str_eq(got, b->expected, "%s:\n  got      %s\n  expected %s", b->name,
+				 got, b->expected);
+		cr_expect(strstr(got, "expected"), "%s: says nothing of what was expected: %s",
+			  b->name, got);
+	}
+}
+
+/* A failure must leave nothing in libconfuse's global state: a good file loads after each one. */
+Test(config, good_after_broken)
+{
+	const size_t n = sizeof(broken_configs) / sizeof(*broken_configs);
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		bad(broken_configs[i].text, strlen(broken_configs[i].text));
+		cman_conf_free(good("instance a {\n" LISTENER SERVICE "}\n"));
+	}
+}
+
+/* Every prefix of a good file: never a crash, and only whole ones load. */
+Test(config, truncated)
+{
+	static const char text[] = "# c\ninstance a {\n" LISTENER "/* x */ service pg {\n"
+				   "targets = { '10.0.0.5:1', \"10.0.0.6:1\" }\n}\n}\n";
+	struct cman_conf_error error;
+	struct cman_conf *conf;
+	char path[64];
+	size_t i;
+
+	for (i = 0; i < sizeof(text) - 2; i++)
+		cr_assert_eq(load_bytes(text, i, path, &conf, &error), -EINVAL, "%zu bytes", i);
+	cman_conf_free(good(text));
+}
+
+static const char example[] =
+	"instance cman1 {\n"
+	"    run_dir = \"/run/cman\"              # control socket: RUN_DIR/ALIAS.sock\n"
+	"    gateways = 2                       # default: number of CPUs\n"
+	"    max_sessions = 9000\n"
+	"    handover = \"auto\"                  # auto | fd | repair\n"
+	"    handover_timeout = 420             # seconds: the old instance exits by then (7 minutes)\n"
+	"    http = \"127.0.0.1:9180\"            # optional: /metrics (OpenMetrics), / (status page)\n"
+	"    log_level = \"notice\"\n"
+	"    standby = false                    # true: start without holding the floating addresses\n"
+	"    handover_listen = \"10.0.0.1:7710\"  # optional: take sessions from peers (mutual TLS)\n"
+	"    floating vip { address = \"10.0.0.100/24\"  interface = \"eth0\" }  # moves\n"
+	"    peer siteb { address = \"10.0.0.2:7710\"  name = \"siteb.example\" }   # another place\n"
+	"\n"
+	"    listener front {\n"
+	"        address = \"0.0.0.0:5432\"       # or \"[::]:5432\"; port ranges \"10.0.0.9:7000-7999\"\n"
+	"        service = \"pg\"\n"
+	"    }\n"
+	"    service pg {\n"
+	"        targets = { \"10.0.0.5:5432\", \"10.0.0.6:5432\" }\n"
+	"        balance = \"first\"              # first | roundrobin | leastconn\n"
+	"        source = \"10.0.0.100\"          # optional: address the server leg is sent from\n"
+	"        connect_timeout = 5\n"
+	"        idle_timeout = 0               # seconds, 0 is never\n"
+	"        when_down = \"refuse\"           # refuse (RST) | wait (hold SYNs)\n"
+	"        splice = \"user\"                # user | sockmap\n"
+	"        session_timeout = 0\n"
+	"        group = \"GROUP1\"               # optional: belongs to this group of the cluster\n"
+	"    }\n"
+	"    rule office {                      # longest source prefix wins\n"
+	"        source = \"10.0.0.0/8\"\n"
+	"        service = \"*\"\n"
+	"        action = \"accept\"              # accept | reject (RST) | drop (silence)\n"
+	"        max_idle = 1800\n"
+	"        max_sessions = 200\n"
+	"    }\n"
+	"}\n"
+	"cluster bank {\n"
+	"    store = \"embedded\"                 # embedded | etcd\n"
+	"    etcd_endpoints = { \"http://127.0.0.1:2379\" }\n"
+	"    master = \"SITE1\"   backup = \"SITE2\"\n"
+	"    migrate = true                     # without it every migration is refused\n"
+	"    scanunit_ms = 1000   sanityscan = 10   dbblfailover = 0   sgrpfailover = 0\n"
+	"    machine SITE1 { address = \"10.0.0.1:7700\"  instance = \"cman1\" }\n"
+	"    machine SITE2 { address = \"10.0.0.2:7700\"  instance = \"cman1\" }\n"
+	"    group GROUP1 {\n"
+	"        machines = { \"SITE1\", \"SITE2\" }        # primary, alternate\n"
+	"        vip = { \"10.0.0.100/24\" }  interface = \"eth0\"\n"
+	"        restart = true\n"
+	"    }\n"
+	"    route by_client {                  # data-dependent routing\n"
+	"        listener = \"front\"  field = \"source\"\n"
+	"        ranges = { \"10.1.0.0/16=GROUP1\", \"*=GROUP2\" }\n"
+	"    }\n"
+	"}\n";
+
+Test(config, example_of_the_interface)
+{
+	struct cman_conf *conf = good(example);
+	struct cman_instance_conf *inst;
+	char buf[CMAN_ENDPOINT_TEXT];
+
+	cr_assert_eq(conf->ninstances, 1);
+	cr_assert_eq(conf->nclusters, 1);
+	inst = cman_conf_instance(conf, NULL);
+	cr_assert_eq(inst, cman_conf_instance(conf, "cman1"));
+	cr_assert_null(cman_conf_instance(conf, "cman2"));
+	cr_assert_str_eq(inst->alias, "cman1");
+	cr_assert_eq(inst->line, 1);
+	cr_assert_str_eq(inst->run_dir, "/run/cman");
+	cr_assert_str_eq(inst->log, "/run/cman/cman1.log");
+	cr_assert_eq(inst->gateways, 2);
+	cr_assert_eq(inst->max_sessions, 9000);
+	cr_assert_eq(inst->handover, CMAN_VIA_AUTO);
+	cr_assert_eq(inst->handover_timeout_s, 420);
+	cr_assert_str_eq(inst->http, "127.0.0.1:9180");
+	cr_assert_eq(inst->log_level, LOG_NOTICE);
+	cr_assert_not(inst->standby);
+	cr_assert_eq(inst->handover_listen.port_first, 7710);
+	cr_assert_not(inst->tls.set);
+
+	cr_assert_eq(inst->nfloating, 1);
+	cr_assert_eq(inst->floating[0].prefix_len, 24);
+	cr_assert_str_eq(cman_endpoint_format(inst->floating[0].address.addr, 0, buf),
+			 "10.0.0.100");
+	cr_assert_str_eq(inst->floating[0].interface, "eth0");
+	cr_assert_eq(inst->npeers, 1);
+	cr_assert_str_eq(inst->peer[0].peer_name, "siteb.example");
+
+	cr_assert_eq(inst->nlisteners, 1);
+	cr_assert_str_eq(inst->listener[0].name, "front");
+	cr_assert_eq(inst->listener[0].line, 14);
+	cr_assert_eq(inst->listener[0].service, 0);
+	cr_assert_eq(inst->listener[0].address.family, AF_INET);
+
+	cr_assert_eq(inst->nservices, 1);
+	cr_assert_eq(inst->service[0].line, 18);
+	cr_assert_eq(inst->service[0].ntargets, 2);
+	cr_assert_str_eq(cman_endpoint_format(inst->service[0].target[1].addr,
+					      inst->service[0].target[1].port_first, buf),
+			 "10.0.0.6:5432");
+	cr_assert_eq(inst->service[0].balance, CMAN_BALANCE_FIRST);
+	cr_assert_eq(inst->service[0].source.family, AF_INET);
+	cr_assert_str_eq(inst->service[0].group, "GROUP1");
+
+	cr_assert_eq(inst->nrules, 1);
+	cr_assert_eq(inst->rule[0].prefix_len, 104);
+	cr_assert_eq(inst->rule[0].service, CMAN_ANY_SERVICE);
+	cr_assert_eq(inst->rule[0].max_idle_s, 1800);
+	cr_assert_eq(inst->rule[0].max_sessions, 200);
+	cman_conf_free(conf);
+}
+
+Test(config, defaults)
+{
+	struct cman_conf *conf = good("instance a {\n" LISTENER SERVICE
+				      "rule r { source = \"10.0.0.0/8\" }\n"
+				      "peer p { address = \"10.0.0.2:1\" }\n}\n");
+	struct cman_instance_conf *inst = &conf->instance[0];
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	cr_assert_str_eq(inst->run_dir, CMAN_DEFAULT_RUN_DIR);
+	cr_assert_str_eq(inst->log, CMAN_DEFAULT_RUN_DIR "/a.log");
+	cr_assert(!strcmp(inst->user, "cman") || !strcmp(inst->user, "nobody"));
+	cr_assert_eq(inst->gateways, cpus > CMAN_MAX_GATEWAYS ? CMAN_MAX_GATEWAYS : cpus);
+	cr_assert_eq(inst->max_sessions, 9000);
+	cr_assert_eq(inst->handover, CMAN_VIA_AUTO);
+	cr_assert_eq(inst->handover_timeout_s, 420);
+	cr_assert_null(inst->http);
+	cr_assert_eq(inst->handover_listen.family, 0);
+	cr_assert_eq(inst->log_level, LOG_NOTICE);
+	cr_assert_not(inst->standby);
+	cr_assert_eq(inst->service[0].balance, CMAN_BALANCE_FIRST);
+	cr_assert_eq(inst->service[0].connect_timeout_s, 5);
+	cr_assert_eq(inst->service[0].idle_timeout_s, 0);
+	cr_assert_eq(inst->service[0].session_timeout_s, 0);
+	cr_assert_eq(inst->service[0].when_down, CMAN_DOWN_REFUSE);
+	cr_assert_eq(inst->service[0].source.family, 0);
+	cr_assert_not(inst->service[0].splice_sockmap);
+	cr_assert_str_eq(inst->service[0].group, "");
+	cr_assert_eq(inst->rule[0].service, CMAN_ANY_SERVICE);
+	cr_assert_eq(inst->rule[0].action, CMAN_ACTION_ACCEPT);
+	cr_assert_eq(inst->rule[0].max_idle_s, 0);
+	cr_assert_eq(inst->rule[0].max_sessions, 0);
+	cr_assert_str_eq(inst->peer[0].peer_name, "p");
+	cman_conf_free(conf);
+}
+
+Test(config, other_values)
+{
+	struct cman_conf *conf = good(
+		"instance a {\n" LISTENER
+		"run_dir = /tmp/x  log = '/tmp/x/l'  user = root  gateways = 64\n"
+		"max_sessions = \"1000000\"  handover = fd  handover_timeout = 86400\n"
+		"log_level = debug  standby = yes\n"
+		"service pg {\n targets = { \"10.0.0.5:1\" }\n targets += { \"10.0.0.6:1\", }\n"
+		" balance = leastconn when_down = wait idle_timeout = 60 session_timeout = 3600 }\n"
+		"rule r { source = \"::/0\" action = drop service = pg }\n}\n");
+	struct cman_instance_conf *inst = &conf->instance[0];
+
+	cr_assert_str_eq(inst->run_dir, "/tmp/x");
+	cr_assert_str_eq(inst->log, "/tmp/x/l");
+	cr_assert_str_eq(inst->user, "root");
+	cr_assert_eq(inst->gateways, 64);
+	cr_assert_eq(inst->max_sessions, 1000000);
+	cr_assert_eq(inst->handover, CMAN_VIA_FD);
+	cr_assert_eq(inst->handover_timeout_s, 86400);
+	cr_assert_eq(inst->log_level, LOG_DEBUG);
+	cr_assert(inst->standby);
+	cr_assert_eq(inst->service[0].ntargets, 2);
+	cr_assert_eq(inst->service[0].balance, CMAN_BALANCE_LEASTCONN);
+	cr_assert_eq(inst->service[0].when_down, CMAN_DOWN_WAIT);
+	cr_assert_eq(inst->service[0].idle_timeout_s, 60);
+	cr_assert_eq(inst->service[0].session_timeout_s, 3600);
+	cr_assert_eq(inst->rule[0].prefix_len, 0);
+	cr_assert_eq(inst->rule[0].service, 0);
+	cr_assert_eq(inst->rule[0].action, CMAN_ACTION_DROP);
+	cman_conf_free(conf);
+}
+
+Test(config, addresses_that_do_not_overlap)
+{
+	struct cman_conf *conf = good(
+		"instance a {\n" SERVICE
+		"service six { targets = { \"[2001:db8::5]:5432\" } source = \"2001:db8::1\" }\n"
+		"listener v4 { address = \"0.0.0.0:5432\" service = \"pg\" }\n"
+		"listener v6 { address = \"[::]:5432\" service = \"six\" }\n"
+		"listener r1 { address = \"10.0.0.9:7000-7999\" service = \"pg\" }\n"
+		"listener r2 { address = \"10.0.0.9:8000-8999\" service = \"pg\" }\n"
+		"listener r3 { address = \"10.0.0.8:7000-7999\" service = \"pg\" }\n"
+		"}\n"
+		"instance b { listener x { address = \"127.0.0.1:5433\" service = \"pg\" }\n" SERVICE
+		"}\n");
+
+	cr_assert_eq(conf->ninstances, 2);
+	cr_assert_eq(conf->instance[0].nlisteners, 5);
+	cr_assert_eq(conf->instance[0].listener[1].address.family, AF_INET6);
+	cr_assert_eq(conf->instance[0].listener[1].service, 1);
+	cr_assert_eq(conf->instance[0].listener[2].address.port_last, 7999);
+	cr_assert_eq(conf->instance[0].service[1].target[0].family, AF_INET6);
+	cr_assert_null(cman_conf_instance(conf, NULL), "two instances: an alias is needed");
+	cr_assert_eq(cman_conf_instance(conf, "b"), &conf->instance[1]);
+	cman_conf_free(conf);
+}
+
+Test(config, rules_are_sorted)
+{
+	struct cman_conf *conf = good("instance a {\n" LISTENER SERVICE
+				      "rule all { source = \"0.0.0.0/0\" }\n"
+				      "rule wide { source = \"10.0.0.0/8\" }\n"
+				      "rule named { source = \"10.0.0.0/8\" service = pg }\n"
+				      "rule host { source = \"10.0.0.1\" }\n}\n");
+	static const char *const order[] = { "host", "named", "wide", "all" };
+	uint32_t i;
+
+	for (i = 0; i < 4; i++)
+		cr_assert_str_eq(conf->instance[0].rule[i].name, order[i]);
+	cman_conf_free(conf);
+}
+
+Test(config, syntax_that_is_fine)
+{
+	struct cman_conf *conf;
+
+	setenv("CMAN_TEST_PORT", "7777", 1);
+	conf = good("\xef\xbb\xbf# mark of an editor, and lines that end in CR LF\r\n"
+		    "instance 'a' { // comment\r\n"
+		    "/* two\r\n lines */ listener \"front\"\r\n{\r\n"
+		    "address = \"0.0.0.0:${CMAN_TEST_PORT}\" service = ${CMAN_TEST_NONE:-pg}\r\n}"
+		    "service pg { targets = \"10.0.0.5:1\" }\r\n" /* a list of one */
+		    "run_dir = \"/tmp/a\\\\b \xc3\xa4#//\" }");
+	cr_assert_eq(conf->instance[0].listener[0].address.port_first, 7777);
+	cr_assert_eq(conf->instance[0].listener[0].line, 5);
+	cr_assert_str_eq(conf->instance[0].run_dir, "/tmp/a\\b \xc3\xa4#//");
+	cman_conf_free(conf);
+}
+
+Test(config, cluster_without_instance)
+{
+	struct cman_conf *conf = good("cluster c { master = A\n"
+				      "machine A { address = \"10.0.0.1:1\" instance = a } }\n");
+
+	cr_assert_eq(conf->ninstances, 0);
+	cr_assert_eq(conf->nclusters, 1);
+	cr_assert_null(cman_conf_instance(conf, NULL));
+	cman_conf_free(conf);
+}
+
+Test(config, tls_of_the_handover_channel)
+{
+	struct cman_conf *conf = good("instance a {\n" LISTENER SERVICE
+				      "tls { certificate = \"/proc/version\" key = "
+				      "\"/proc/version\" ca = \"/proc/version\" }\n}\n");
+
+	cr_assert(conf->instance[0].tls.set);
+	cr_assert_eq(conf->instance[0].tls.line, 4);
+	cr_assert_str_eq(conf->instance[0].tls.ca, "/proc/version");
+	cman_conf_free(conf);
+}
+
+Test(config, nul_byte)
+{
+	static const char text[] = "instance a {\n" LISTENER "\0" SERVICE "}\n";
+
+	cr_assert_str_eq(bad(text, sizeof(text) - 1), ":3: a NUL byte: expected a text file");
+}
+
+Test(config, too_large)
+{
+	size_t size = 1024 * 1024 + 1;
+	char *text = malloc(size);
+
+	memset(text, '\n', size);
+	cr_assert_str_eq(bad(text, size), ": too large: expected at most 1 MiB");
+	cr_assert_str_eq(bad(text, size - 1), ": no instance in this file: expected instance NAME "
+					      "{ ... }");
+	free(text);
+}
+
+Test(config, the_file_itself)
+{
+	struct cman_conf_error error;
+	struct cman_conf *conf;
+	char path[] = "/tmp/cman-test-conf-XXXXXX", text[200];
+	int fd;
+
+	cr_assert_eq(cman_conf_load("/nonexistent/cman.conf", &conf, &error), -ENOENT);
+	cr_assert_str_eq(error.text, "/nonexistent/cman.conf: No such file or directory: expected "
+				     "a configuration file");
+	cr_assert_eq(error.line, 0);
+	cr_assert_eq(cman_conf_load("/tmp", &conf, &error), -EINVAL);
+	cr_assert_str_eq(error.text, "/tmp: a directory: expected a configuration file");
+
+	fd = mkstemp(path);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(fchmod(fd, 0), 0);
+	if (geteuid() == 0 && seteuid(65534) < 0)
+		cr_skip_test("cannot give up root");
+	cr_assert_eq(cman_conf_load(path, &conf, &error), -EACCES);
+	snprintf(text, sizeof(text), "%s: Permission denied: expected a configuration file", path);
+	cr_assert_str_eq(error.text, text);
+	if (getuid() == 0)
+		cr_assert_eq(seteuid(0), 0);
+	unlink(path);
+	close(fd);
+}
+
+/* Files of tls blocks are looked for beside the configuration; unreadable ones are errors. */
+Test(config, files_beside_the_configuration)
+{
+	char dir[] = "/tmp/cman-test-conf-XXXXXX", path[100], pem[100], expected[300];
+	struct cman_conf_error error;
+	struct cman_conf *conf;
+	FILE *f;
+
+	cr_assert_not_null(mkdtemp(dir));
+	cr_assert_eq(chmod(dir, 0755), 0);
+	snprintf(path, sizeof(path), "%s/cman.conf", dir);
+	snprintf(pem, sizeof(pem), "%s/node.pem", dir);
+	f = fopen(path, "w");
+	fputs("instance a {\n" LISTENER SERVICE
+	      "tls {\ncertificate = \"node.pem\"\nkey = \"node.pem\" ca = \"node.pem\" }\n}\n",
+	      f);
+	fclose(f);
+	fclose(fopen(pem, "w"));
+	cr_assert_eq(cman_conf_load(path, &conf, &error), 0, "%s", error.text);
+	cr_assert_str_eq(conf->instance[0].tls.certificate, pem);
+	cman_conf_free(conf);
+
+	cr_assert_eq(chmod(pem, 0), 0);
+	if (geteuid() == 0)
+		cr_assert_eq(seteuid(65534), 0);
+	cr_assert_eq(cman_conf_load(path, &conf, &error), -EINVAL);
+	snprintf(expected, sizeof(expected),
+		 "%s:5: certificate = \"node.pem\": Permission denied: "
+		 "expected a file that can be read",
+		 path);
+	cr_assert_str_eq(error.text, expected);
+	cr_assert_eq(error.line, 5);
+	if (getuid() == 0)
+		cr_assert_eq(seteuid(0), 0);
+	unlink(pem);
+	unlink(path);
+	rmdir(dir);
+}
+
+Test(config, long_path_keeps_the_reason)
+{
+	struct cman_conf_error error;
+	char path[600];
+
+	memset(path, 'p', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	cman_conf_error(&error, path, 7, "%s", "the reason");
+	cr_assert_eq(strncmp(error.text, "...ppp", 6), 0);
+	cr_assert_not_null(strstr(error.text, "pp:7: the reason"));
+	cr_assert_eq(error.line, 7);
+}
+
+/* Many blocks: limits are errors, not crashes. */
+static char *many(const char *format, uint32_t n)
+{
+	size_t size = n * 100 + 1000;
+	char *text = malloc(size), *p = text;
+	uint32_t i;
+
+	p += sprintf(p, "instance a {\n" LISTENER SERVICE);
+	for (i = 0; i < n; i++)
+		p += sprintf(p, format, i, i / 250, i % 250);
+	strcpy(p, "}\n");
+	return text;
+}
+
+static void limit(const char *format, uint32_t most, const char *expected)
+{
+	char *text = many(format, most);
+	const char *got;
+
+	cman_conf_free(good(text));
+	free(text);
+	text = many(format, most + 1);
+	got = bad(text, strlen(text));
+	cr_assert_str_eq(got, expected);
+	free(text);
+}
+
+Test(config, limits)
+{
+	limit("listener l%u { address = \"10.0.%u.%u:80\" service = pg }\n", CMAN_MAX_LISTENERS - 1,
+	      ":131: listener 'l127' is one too many: expected at most 128 in an instance");
+	limit("service s%u { targets = { \"10.0.%u.%u:80\" } }\n", CMAN_MAX_SERVICES - 1,
+	      ":131: service 's127' is one too many: expected at most 128 in an instance");
+	limit("rule r%u { source = \"10.0.%u.%u\" }\n", CMAN_MAX_RULES,
+	      ":1028: rule 'r1024' is one too many: expected at most 1024 in an instance");
+	limit("floating f%u { address = \"10.0.%u.%u/24\" interface = eth0 }\n", CMAN_MAX_FLOATING,
+	      ":132: floating 'f128' is one too many: expected at most 128 in an instance");
+	limit("peer p%u { address = \"10.1.%u.%u:1\" }\n", CMAN_MAX_PEERS,
+	      ":68: peer 'p64' is one too many: expected at most 64 in an instance");
+}
+
+static void plan(const char *line, uint32_t slots, const char *expected)
+{
+	struct cman_conf *running = good("instance a {\n" LISTENER SERVICE
+					 "gateways = 2 run_dir = /tmp/a user = root\n}\n");
+	struct cman_conf_error error = { .text = "" };
+	struct cman_conf *next;
+	char text[600];
+	int r;
+
+	snprintf(text, sizeof(text), "# moved down\ninstance a {\n" LISTENER SERVICE "%s\n}\n",
+		 line);
+	next = good(text);
+	r = cman_config_plan(&running->instance[0], &next->instance[0], slots, &error);
+	cr_assert_eq(r, expected ? -EINVAL : 0, "%s: %s", line, error.text);
+	if (expected) {
+		cr_assert_str_eq(error.text, expected);
+		cr_assert_eq(error.line, 2);
+	}
+	cman_conf_free(running);
+	cman_conf_free(next);
+}
+
+Test(config, plan_of_a_reload)
+{
+	plan("gateways = 2 run_dir = /tmp/a user = root max_sessions = 100 log_level = debug", 9000,
+	     NULL);
+	plan("gateways = 2 run_dir = /tmp/a user = root max_sessions = 9000", 9000, NULL);
+	plan("gateways = 2 run_dir = /tmp/a user = root max_sessions = 9001", 9000,
+	     "max_sessions, to 9001, is above the 9000 that this instance has room for: expected a "
+	     "restart or a migration (cmanctl startup --migrate)");
+	plan("gateways = 3 run_dir = /tmp/a user = root", 9000,
+	     "gateways, from 2 to 3, cannot change in a running instance: expected a restart or a "
+	     "migration (cmanctl startup --migrate)");
+	plan("gateways = 2 run_dir = /tmp/b user = root", 9000,
+	     "run_dir, from /tmp/a to /tmp/b, cannot change in a running instance: expected a "
+	     "restart or a migration (cmanctl startup --migrate)");
+	plan("gateways = 2 run_dir = /tmp/a user = nobody", 9000,
+	     "user, from root to nobody, cannot change in a running instance: expected a restart "
+	     "or a migration (cmanctl startup --migrate)");
+}
+
+/* cman_conf_validate() words what the loader words, with the line of the block. */
+Test(config, validate_alone)
+{
+	struct cman_conf *conf = good("instance a {\n" LISTENER SERVICE "}\n");
+	struct cman_conf_error error;
+
+	cr_assert_eq(cman_conf_validate(conf, &error), 0);
+	strcpy(conf->instance[0].listener[0].service_name, "gone");
+	free(conf->file);
+	conf->file = strdup("x.conf");
+	cr_assert_eq(cman_conf_validate(conf, &error), -EINVAL);
+	cr_assert_str_eq(error.text, "x.conf:2: listener 'front': unknown service 'gone': expected "
+				     "one of this instance (pg)");
+	cman_conf_free(conf);
+	cman_conf_free(NULL);
+}

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * New sessions: accept, the rules' limits, the choice of a target, connect, and failover to the
+ * next target. Every descriptor is recorded in the slot before anything depends on it; between
+ * accept4() or socket() and that store the role's mark says that a successor must look for it.
+ *
+ * What the client has sent already is read before connect(): the handshake's last ACK to the
+ * target then rides on that data.
+ */
+#include "usr/gateway/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "usr/core/config.h"
+#include "usr/core/rules.h"
+#include "usr/sys/log.h"
+
+#define FD_RESERVE     64 /* descriptors kept for keepers, pipes and orders */
+#define ACCEPT_MAX     64
+#define TARGET_RETRY_S 5 /* a target that refused is not the first choice for that long */
+
+/* A consistent copy of what a connect needs to know of a service. */
+struct choice {
+	struct cman_target target[CMAN_MAX_TARGETS];
+	uint32_t ntargets, balance;
+	uint8_t source[16];
+	uint16_t source_family;
+};
+
+static bool read_service(const struct cman_service *svc, struct choice *c)
+{
+	uint32_t seq;
+
+	do {
+		do
+			seq = __atomic_load_n(&svc->seq, __ATOMIC_ACQUIRE);
+		while (seq & 1);
+		c->ntargets = svc->ntargets;
+		c->balance = svc->balance;
+		c->source_family = svc->source_family;
+		memcpy(c->source, svc->source, sizeof(c->source));
+		if (c->ntargets > CMAN_MAX_TARGETS)
+			c->ntargets = CMAN_MAX_TARGETS;
+		memcpy(c->target, svc->target, c->ntargets * sizeof(*c->target));
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	} while (__atomic_load_n(&svc->seq, __ATOMIC_RELAXED) != seq);
+	return svc->state != CMAN_SERVICE_UNUSED && c->ntargets;
+}
+
+/* The best target not tried yet: those that are up by the service's balance, then the rest. */
+static int choose(struct gateway *g, uint32_t service, const struct choice *c, uint16_t tried)
+{
+	uint32_t start = 0;
+	int best = -1;
+	uint64_t best_load = 0;
+
+	if (c->balance == CMAN_BALANCE_ROUNDROBIN && !tried)
+		g->cursor[service]++;
+	if (c->balance == CMAN_BALANCE_ROUNDROBIN)
+		start = g->cursor[service] + g->env->index;
+	for (int down = 0; down < 2 && best < 0; down++) {
+		for (uint32_t k = 0; k < c->ntargets; k++) {
+			uint32_t n = (start + k) % c->ntargets;
+			uint64_t load = 0;
+
+			if (tried & (1u << n))
+				continue;
+			if (!down && c->target[n].down_until_s > g->now_s)
+				continue;
+			if (c->balance == CMAN_BALANCE_LEASTCONN)
+				for (uint32_t j = 0; j < g->instance->gateways; j++)
+					load += g->env->maps.cells[j].target_sessions[service][n];
+			if (best < 0 || load < best_load) {
+				best = (int)n;
+				best_load = load;
+			}
+		}
+	}
+	return best;
+}
+
+static void give_up(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	g->cell->refused++;
+	cman_warn("no target answers: the session is refused", "service=%s session=%016llx",
+		  g->env->maps.services[s->service].name, (unsigned long long)s->id);
+	gw_reset(g, i);
+}
+
+static void target_failed(struct gateway *g, uint32_t i, int err)
+{
+	struct cman_slot *s = slot_of(g, i);
+	struct cman_target *t = &g->env->maps.services[s->service].target[s->target];
+	char text[CMAN_ENDPOINT_TEXT];
+
+	if (t->down_until_s <= g->now_s)
+		cman_warn("a target does not answer", "service=%s target=%s err=\"%s\"",
+			  g->env->maps.services[s->service].name,
+			  cman_endpoint_format(t->addr, t->port, text), strerror(err));
+	t->down_until_s = g->now_s + TARGET_RETRY_S;
+	t->failures++;
+	g->live[i].tried |= (uint16_t)(1u << s->target);
+}
+
+void gw_drop_server(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	set_state(s, CMAN_SLOT_ACCEPTED);
+	CMAN_CRASH(CONNECT_FAILED);
+	if (s->server_fd > 0 && cman_sock_cookie(s->server_fd) == s->server_cookie)
+		close(s->server_fd);
+	CMAN_CRASH(CONNECT_FAILED_CLOSED);
+	s->server_fd = 0;
+	s->server_cookie = 0;
+}
+
+/* Reads what the client has sent already into the hot buffer. True when there is some. */
+static bool read_early(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	struct live *l = &g->live[i];
+	ssize_t n;
+
+	if (s->bound[CMAN_UP])
+		return true;
+	set_bound(s, CMAN_UP, CMAN_BOUND_BUFFER | CMAN_HOT_BUFFER);
+	CMAN_CRASH(ACCEPT_EARLY_BOUND);
+	n = recv(s->client_fd, buffer_at(g, CMAN_HOT_BUFFER), CMAN_BUFFER_SIZE, MSG_DONTWAIT);
+	CMAN_CRASH(ACCEPT_EARLY_READ);
+	if (n <= 0) { /* an EOF or error comes again once the legs are polled */
+		set_bound(s, CMAN_UP, CMAN_BOUND_NONE);
+		return false;
+	}
+	l->off[CMAN_UP] = 0;
+	l->len[CMAN_UP] = (uint32_t)n;
+	return true;
+}
+
+/* socket, store, CONNECTING, bind to the source address. 0 or -errno with no server leg left. */
+static int make_server(struct gateway *g, uint32_t i, const struct choice *c, int target)
+{
+	struct cman_slot *s = slot_of(g, i);
+	const struct cman_target *t = &c->target[target];
+	int one = 1, fd, err;
+
+	cman_cell_mark(g->env, true);
+	fd = socket(t->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	err = errno;
+	CMAN_CRASH(ACCEPT_SOCKET);
+	if (fd < 0) {
+		cman_cell_mark(g->env, false);
+		return -err;
+	}
+	s->server_cookie = cman_sock_cookie(fd);
+	s->server_fd = fd;
+	CMAN_CRASH(ACCEPT_STORED_SERVER);
+	s->target = (__u8)target;
+	set_state(s, CMAN_SLOT_CONNECTING);
+	CMAN_CRASH(ACCEPT_CONNECTING);
+	cman_cell_mark(g->env, false);
+	CMAN_CRASH(ACCEPT_UNMARKED);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (c->source_family) {
+		struct sockaddr_storage ss;
+		socklen_t len = cman_sockaddr(&ss, c->source_family, c->source, 0);
+
+		setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+		if (bind(fd, (struct sockaddr *)&ss, len) < 0) {
+			err = errno;
+			gw_drop_server(g, i);
+			return -err;
+		}
+	}
+	return 0;
+}
+
+/* The server leg is there: relay. Early data goes out first. */
+void gw_established(struct gateway *g, uint32_t i, bool polled)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	g->connecting--;
+	set_state(s, CMAN_SLOT_RELAYING);
+	CMAN_CRASH(ACCEPT_RELAYING);
+	if (s->bound[CMAN_UP]) {
+		int err = gw_write_bound(g, i, CMAN_UP);
+
+		if (err && err != -EAGAIN) {
+			gw_reset(g, i);
+			return;
+		}
+	}
+	if (polled) {
+		gw_queue(g, i, 1u << CMAN_UP | 1u << CMAN_DOWN);
+		if (s->bound[CMAN_UP])
+			gw_wait_out(g, i, LEG_SERVER);
+	} else if (gw_poll_add(g, i, s->bound[CMAN_UP] ? 1u << LEG_SERVER : 0)) {
+		gw_reset(g, i);
+	}
+}
+
+void gw_connect(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	struct choice c;
+
+	if (!read_service(&g->env->maps.services[s->service], &c)) {
+		give_up(g, i);
+		return;
+	}
+	for (;;) {
+		int target = choose(g, s->service, &c, g->live[i].tried);
+		struct sockaddr_storage ss;
+		socklen_t len;
+		int err, zero = 0;
+
+		if (target < 0) {
+			give_up(g, i);
+			return;
+		}
+		err = make_server(g, i, &c, target);
+		if (err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS) {
+			give_up(g, i);
+			return;
+		}
+		if (err) {
+			s->target = (__u8)target;
+			target_failed(g, i, -err);
+			continue;
+		}
+		if (read_early(g, i)) /* the handshake's ACK rides on the data */
+			setsockopt(s->server_fd, IPPROTO_TCP, TCP_QUICKACK, &zero, sizeof(zero));
+		len = cman_sockaddr(&ss, c.target[target].family, c.target[target].addr,
+				    c.target[target].port);
+		if (!connect(s->server_fd, (struct sockaddr *)&ss, len)) {
+			CMAN_CRASH(ACCEPT_CONNECTED);
+			g->cell->target_sessions[s->service][s->target]++;
+			gw_established(g, i, false);
+			return;
+		}
+		if (errno == EINPROGRESS) {
+			CMAN_CRASH(ACCEPT_CONNECTED);
+			g->cell->target_sessions[s->service][s->target]++;
+			g->live[i].since_s = g->now_s;
+			gw_keep(g, i, CMAN_UP);
+			if (gw_poll_add(g, i, 1u << LEG_SERVER))
+				gw_reset(g, i);
+			return;
+		}
+		target_failed(g, i, errno);
+		gw_drop_server(g, i);
+	}
+}
+
+void gw_attempt_failed(struct gateway *g, uint32_t i, int err)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	if (g->cell->target_sessions[s->service][s->target])
+		g->cell->target_sessions[s->service][s->target]--;
+	target_failed(g, i, err);
+	gw_poll_del(g, i);
+	gw_drop_server(g, i);
+	gw_connect(g, i);
+}
+
+void gw_connected(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+	int err = cman_sock_error(s->server_fd);
+
+	if (err) {
+		gw_attempt_failed(g, i, err);
+		return;
+	}
+	if (getsockopt(s->server_fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+	    info.tcpi_state == TCP_SYN_SENT) {
+		const struct cman_service *svc = &g->env->maps.services[s->service];
+
+		if (svc->connect_timeout_s &&
+		    g->now_s - g->live[i].since_s >= svc->connect_timeout_s)
+			gw_attempt_failed(g, i, ETIMEDOUT);
+		return;
+	}
+	CMAN_CRASH(CONNECT_DONE);
+	gw_established(g, i, true);
+}
+
+/* Over a limit: accept and reset, so that the client knows at once and the queue stays short. */
+static void refuse_one(struct gateway *g, int listener_fd, const char *why)
+{
+	int fd;
+
+	if (!g->refused_logged) {
+		cman_warn("new sessions are refused", "why=\"%s\"", why);
+		g->refused_logged = true;
+	}
+	if (g->spare_fd > 0) { /* make room for one descriptor */
+		int spare = g->spare_fd;
+
+		cman_cell_mark(g->env, true);
+		cman_cell_own(g->env, CMAN_OWN_FIRST + 1, 0);
+		g->spare_fd = -1;
+		close(spare);
+	}
+	cman_cell_mark(g->env, true);
+	fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0) {
+		g->cell->refused++;
+		cman_sock_abort(fd);
+	}
+	g->spare_fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
+	cman_cell_own(g->env, CMAN_OWN_FIRST + 1, g->spare_fd > 0 ? g->spare_fd : 0);
+	cman_cell_mark(g->env, false);
+}
+
+static const char *over_limit(struct gateway *g)
+{
+	uint32_t sessions = 0;
+
+	for (uint32_t j = 0; j < g->instance->gateways; j++)
+		sessions += g->env->maps.cells[j].sessions;
+	if (sessions >= g->instance->max_sessions)
+		return "max_sessions is reached";
+	if (g->cell->sessions * 2 + g->cell->pipes_open * 2 + FD_RESERVE >= g->fd_limit)
+		return "no descriptors are left";
+	return NULL;
+}
+
+void gw_adopt(struct gateway *g, uint32_t i, int fd, uint32_t listener)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	s->client_fd = fd;
+	CMAN_CRASH(ACCEPT_STORED_FD);
+	s->client_cookie = cman_sock_cookie(fd);
+	CMAN_CRASH(ACCEPT_STORED_COOKIE);
+	s->service = g->instance->listener[listener].service;
+	s->listener = (__u16)listener;
+	s->id = g->instance->id_base | (uint64_t)g->env->index << 40 | ++g->cell->next_id;
+	s->created_s = g->now_s;
+	s->active_s = g->now_s;
+	set_state(s, CMAN_SLOT_ACCEPTED);
+	CMAN_CRASH(ACCEPT_STATE);
+}
+
+/* The rule that lets this client in, or none is needed. False: refuse. */
+static bool admit(struct gateway *g, struct cman_slot *s)
+{
+	const struct cman_rule *r;
+	uint32_t sessions = 0;
+	int n;
+
+	if (!g->instance->nrules)
+		return true;
+	n = cman_rules_find(g->env->maps.ruletab, g->instance->nrules, s->service, s->client_addr);
+	if (n < 0)
+		return false;
+	r = &g->env->maps.ruletab[n];
+	s->rule = (__u16)(n + 1);
+	if (r->action != CMAN_ACTION_ACCEPT)
+		return false;
+	for (uint32_t j = 0; r->max_sessions && j < g->instance->gateways; j++)
+		sessions += g->env->maps.cells[j].rule_sessions[s->rule];
+	return !r->max_sessions || sessions < r->max_sessions;
+}
+
+/* 0: one was accepted (or refused); -EAGAIN: nobody waits. */
+static int accept_one(struct gateway *g, uint32_t listener)
+{
+	int listener_fd = g->cell->listener_fd[listener], fd, err;
+	const char *why = over_limit(g);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct cman_slot *s;
+	uint32_t i;
+
+	if (!why) {
+		i = gw_slot_take(g);
+		if (i == NO_SLOT)
+			why = "max_sessions is reached";
+	}
+	if (why) {
+		refuse_one(g, listener_fd, why);
+		return 0;
+	}
+	s = slot_of(g, i);
+	cman_cell_mark(g->env, true);
+	CMAN_CRASH(ACCEPT_MARKED);
+	fd = accept4(listener_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	err = errno;
+	CMAN_CRASH(ACCEPT_GOT_FD);
+	if (fd < 0) {
+		cman_cell_mark(g->env, false);
+		gw_slot_free(g, i);
+		if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS) {
+			refuse_one(g, listener_fd, strerror(err));
+			return 0;
+		}
+		return -EAGAIN;
+	}
+	cman_sockaddr_get(&ss, s->client_addr, &s->client_port);
+	gw_adopt(g, i, fd, listener);
+	cman_cell_mark(g->env, false);
+	g->connecting++;
+	g->cell->accepted++;
+	if (!admit(g, s)) {
+		gw_count(g, s, 1);
+		g->cell->refused++;
+		gw_reset(g, i);
+		return 0;
+	}
+	gw_count(g, s, 1);
+	gw_connect(g, i);
+	return 0;
+}
+
+void gw_accept(struct gateway *g, uint32_t listener)
+{
+	uint32_t n;
+
+	for (n = 0; n < g->accept_budget; n++)
+		if (accept_one(g, listener))
+			break;
+	/* one a wake when idle (a look that finds nothing costs more than it gains), more when the
+	 * queue proves to be full */
+	if (n == g->accept_budget && g->accept_budget < ACCEPT_MAX)
+		g->accept_budget *= 2;
+	else if (n < g->accept_budget)
+		g->accept_budget = 1;
+}

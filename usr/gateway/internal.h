@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the gateway share: the loop's private state and who calls whom.
+ *
+ *	gateway.c  the loop: epoll, ready queue, once-a-second work
+ *	accept.c   new sessions: accept, rules, choice of a target, connect and failover
+ *	relay.c    moving bytes: pump one direction of one session
+ *	close.c    ending a session
+ *	pipes.c    the pool of pipes
+ *	recover.c  going on from what another gateway left: the only way to start
+ *	orders.c   the manager's mailbox: the gateway's half of a handover
+ *
+ * Nothing in struct gateway outlives the process, and nothing of a session lives only here: what
+ * is private is either derived from the ledger and the sockets, or may be forgotten.
+ */
+#ifndef CMAN_GATEWAY_INTERNAL_H
+#define CMAN_GATEWAY_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "usr/sys/cell.h"
+#include "usr/sys/crash.h"
+#include "usr/sys/sock.h"
+
+/* struct live.flags */
+#define LIVE_QUEUED	   0x01 /* in the ready queue */
+#define LIVE_OUT(leg)	   (0x02 << (leg)) /* EPOLLOUT is registered for that leg */
+#define LIVE_SPLICE(dir)   (0x08 << (dir)) /* the direction goes by splice for now */
+#define LIVE_TOUCHED	   0x20 /* pages of the slot's own buffers may be allocated */
+#define LIVE_POLLED	   0x40 /* both legs are in the epoll set */
+
+enum leg {
+	LEG_CLIENT = 0,
+	LEG_SERVER = 1,
+};
+
+/* Private state of a slot. 32 bytes: with the slot's 128 it is all that an idle session costs. */
+struct live {
+	uint32_t gen;	 /* of the slot's use: tells stale events apart */
+	uint32_t off[2]; /* of what is bound: bytes already written */
+	uint32_t len[2]; /* of what is bound: bytes still to write */
+	uint32_t next;	 /* ready queue, free list */
+	uint16_t tried;	 /* targets whose connect failed (bit mask) */
+	uint8_t flags;	 /* LIVE_* */
+	uint8_t want;	 /* ready queue: directions to pump (1 << direction) */
+	uint32_t since_s; /* CONNECTING: when this attempt began */
+};
+
+#define NO_SLOT UINT32_MAX
+
+struct gateway {
+	struct cman_cell_env *env;
+	struct cman_cell *cell;
+	struct cman_slot *slots;
+	struct cman_instance *instance;
+	uint32_t nslots;
+	struct live *live; /* [nslots], mmap: untouched pages cost nothing */
+	uint32_t free_head;
+	uint32_t high;	   /* slots at and above were never used by this process */
+	uint32_t ready_head, ready_tail;
+	uint32_t connecting; /* sessions ACCEPTED or CONNECTING */
+
+	uint32_t *pipe_free; /* numbers of open, clean, unbound pipes */
+	uint32_t npipe_free;
+	uint32_t pipe_high; /* numbers at and above were never used */
+	uint32_t pipe_limit; /* no more than this are opened */
+
+	int epfd;
+	int spare_fd; /* given up to accept and refuse when the table is full */
+	uint32_t fd_limit;
+	uint64_t now_ns;
+	uint32_t now_s;
+	uint32_t swept_s; /* last once-a-second pass */
+	uint32_t accept_budget;
+	uint32_t cursor[CMAN_MAX_SERVICES]; /* round robin */
+	bool listening[CMAN_MAX_LISTENERS]; /* in the epoll set */
+	bool refused_logged;
+};
+
+static inline struct cman_slot *slot_of(struct gateway *g, uint32_t i)
+{
+	return &g->slots[i];
+}
+
+static inline void set_state(struct cman_slot *s, enum cman_slot_state state)
+{
+	__atomic_store_n(&s->state, (__u8)state, __ATOMIC_RELEASE);
+}
+
+static inline void set_bound(struct cman_slot *s, int dir, uint32_t bound)
+{
+	__atomic_store_n(&s->bound[dir], bound, __ATOMIC_RELEASE);
+}
+
+static inline void set_position(struct cman_slot *s, int dir, uint64_t position)
+{
+	__atomic_store_n(&s->flow[dir].position, position, __ATOMIC_RELEASE);
+}
+
+static inline uint8_t *buffer_at(struct gateway *g, uint32_t number)
+{
+	return g->env->buffers + (size_t)number * CMAN_BUFFER_SIZE;
+}
+
+static inline int leg_fd(const struct cman_slot *s, enum leg leg)
+{
+	return leg == LEG_CLIENT ? s->client_fd : s->server_fd;
+}
+
+/* gateway.c */
+void gw_queue(struct gateway *g, uint32_t i, unsigned int want);
+/* Adds both legs edge-triggered; @out: legs (1 << leg) that want EPOLLOUT too. 0 or -errno. */
+int gw_poll_add(struct gateway *g, uint32_t i, unsigned int out);
+int gw_poll_leg(struct gateway *g, uint32_t i, enum leg leg, bool out);
+void gw_poll_del(struct gateway *g, uint32_t i);
+void gw_wait_out(struct gateway *g, uint32_t i, enum leg leg);
+uint32_t gw_slot_take(struct gateway *g);
+void gw_slot_free(struct gateway *g, uint32_t i);
+void gw_listen_sync(struct gateway *g);
+void gw_count(struct gateway *g, const struct cman_slot *s, int by);
+
+/* accept.c */
+void gw_accept(struct gateway *g, uint32_t listener);
+/* Chooses a target and connects, from state ACCEPTED or after a failure. May end the session. */
+void gw_connect(struct gateway *g, uint32_t i);
+/* The server leg became writable or failed while CONNECTING. */
+void gw_connected(struct gateway *g, uint32_t i);
+/* A pending attempt has failed, by the kernel's word or by the timeout: on to the next target. */
+void gw_attempt_failed(struct gateway *g, uint32_t i, int err);
+/* The server leg is there: relay. Early data goes out first. @polled: legs are in the epoll set */
+void gw_established(struct gateway *g, uint32_t i, bool polled);
+/* Closes the server leg of a failed attempt; the state ACCEPTED is stored first. */
+void gw_drop_server(struct gateway *g, uint32_t i);
+/* Fills the slot of a session whose client leg is @fd. */
+void gw_adopt(struct gateway *g, uint32_t i, int fd, uint32_t listener);
+
+/* relay.c: greedy: read until there is no more, even after a short read */
+void gw_pump(struct gateway *g, uint32_t i, int dir, bool greedy);
+/* Writes what is bound. 0: all is out and unbound. -EAGAIN: the leg is full, the rest is kept in
+ * the slot's own buffer or in its pipe. Else the leg is gone. */
+int gw_write_bound(struct gateway *g, uint32_t i, int dir);
+/* Moves a rest from the hot buffer, which the next pump needs, to the slot's own. */
+void gw_keep(struct gateway *g, uint32_t i, int dir);
+
+/* close.c */
+void gw_close(struct gateway *g, uint32_t i);
+void gw_reset(struct gateway *g, uint32_t i);
+/* Both directions have ended and nothing is bound? Then closes. */
+bool gw_close_if_ended(struct gateway *g, uint32_t i);
+/* From state CLOSING, wherever a predecessor stopped. */
+void gw_finish(struct gateway *g, uint32_t i);
+
+/* pipes.c */
+uint32_t gw_pipe_get(struct gateway *g); /* a clean pipe's number, or NO_SLOT */
+void gw_pipe_put(struct gateway *g, uint32_t n);
+void gw_pipe_destroy(struct gateway *g, uint32_t n);
+uint32_t gw_pipe_reserve(struct gateway *g); /* an empty entry for the manager, or NO_SLOT */
+void gw_pipes_recover(struct gateway *g);
+
+/* recover.c */
+void gw_recover(struct gateway *g);
+/* One slot, RELAYING (or on its way there): computes what is in between, polls and pumps it. */
+void gw_recover_slot(struct gateway *g, uint32_t i);
+/* One slot, ACCEPTED or CONNECTING: connects again, or goes on waiting. */
+void gw_recover_connecting(struct gateway *g, uint32_t i);
+/* Adopts or closes what is open and not in the ledger. */
+void gw_sweep(struct gateway *g);
+
+/* orders.c */
+void gw_orders(struct gateway *g);
+
+#endif

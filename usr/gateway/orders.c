@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The manager's orders: the gateway's half of a handover, and of reload, close and shutdown. An
+ * order that a predecessor began is carried out again from its start: for each slot the state
+ * says whether the step has been done already.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "usr/gateway/internal.h"
+
+static int freeze(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	if (s->state == CMAN_SLOT_LEAVING)
+		return 0;
+	if (s->state != CMAN_SLOT_RELAYING)
+		return -EAGAIN;
+	/* out of the set before it is passed on: epoll fires for the dead number otherwise */
+	gw_poll_del(g, i);
+	CMAN_CRASH(FREEZE_EPOLL);
+	g->live[i].gen++;
+	set_state(s, CMAN_SLOT_LEAVING);
+	CMAN_CRASH(FREEZE_STATE);
+	return 0;
+}
+
+static int thaw(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	if (s->state == CMAN_SLOT_RELAYING)
+		return 0;
+	if (s->state != CMAN_SLOT_LEAVING)
+		return -EAGAIN;
+	s->batch = 0;
+	set_state(s, CMAN_SLOT_RELAYING);
+	CMAN_CRASH(THAW_SLOT);
+	gw_recover_slot(g, i);
+	return 0;
+}
+
+/* Ours are duplicates now: closing them is seen by nobody. */
+static int release(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	if (s->state != CMAN_SLOT_LEAVING)
+		return -EAGAIN;
+	gw_count(g, s, -1);
+	set_state(s, CMAN_SLOT_CLOSING);
+	CMAN_CRASH(RELEASE_CLIENT);
+	gw_finish(g, i);
+	CMAN_CRASH(RELEASE_FREE);
+	return 0;
+}
+
+static int activate(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	if (s->state == CMAN_SLOT_RELAYING)
+		return 0;
+	if (s->state != CMAN_SLOT_PREPARED)
+		return -EAGAIN;
+	gw_count(g, s, 1);
+	if (s->flags & CMAN_SLOT_UNCONNECTED) { /* only a rescue brings these */
+		s->flags &= (__u8)~CMAN_SLOT_UNCONNECTED;
+		set_state(s, s->server_fd > 0 ? CMAN_SLOT_CONNECTING : CMAN_SLOT_ACCEPTED);
+		gw_recover_connecting(g, i);
+		return 0;
+	}
+	g->cell->target_sessions[s->service][s->target]++;
+	for (int dir = 0; dir < 2; dir++)
+		if ((s->bound[dir] & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE)
+			g->cell->pipes_open++;
+	set_state(s, CMAN_SLOT_RELAYING);
+	CMAN_CRASH(ACTIVATE_STATE);
+	gw_recover_slot(g, i);
+	return 0;
+}
+
+static int discard(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	if (s->state != CMAN_SLOT_RESERVED && s->state != CMAN_SLOT_PREPARED)
+		return -EAGAIN;
+	set_state(s, CMAN_SLOT_CLOSING);
+	CMAN_CRASH(DISCARD_SLOT);
+	gw_finish(g, i);
+	return 0;
+}
+
+static int close_session(struct gateway *g, uint32_t i)
+{
+	switch (slot_of(g, i)->state) {
+	case CMAN_SLOT_ACCEPTED:
+	case CMAN_SLOT_CONNECTING:
+	case CMAN_SLOT_RELAYING:
+		gw_close(g, i);
+		return 0;
+	default:
+		return -EAGAIN;
+	}
+}
+
+/* Slots and pipe entries for an import. Those of an earlier try at this order are free again. */
+static int reserve(struct gateway *g, struct cman_mailbox *m)
+{
+	for (uint32_t i = 0; i < g->high; i++)
+		if (slot_of(g, i)->state == CMAN_SLOT_RESERVED)
+			gw_slot_free(g, i);
+	for (uint32_t n = 0; n < g->pipe_high; n++)
+		if (g->env->pipes[n].rfd < 0)
+			g->env->pipes[n].rfd = 0;
+	if (m->n > CMAN_BATCH || m->npipes > 2 * CMAN_BATCH)
+		return -EINVAL;
+	if ((g->cell->sessions + m->n) * 2 + (g->cell->pipes_open + m->npipes) * 2 + 64 >=
+	    g->fd_limit)
+		return -EMFILE;
+	for (uint32_t k = 0; k < m->n; k++) {
+		uint32_t i = gw_slot_take(g);
+
+		if (i == NO_SLOT)
+			return -ENOSPC;
+		set_state(slot_of(g, i), CMAN_SLOT_RESERVED);
+		CMAN_CRASH(RESERVE_SLOT);
+		m->slot[k] = i;
+	}
+	for (uint32_t k = 0; k < m->npipes; k++) {
+		uint32_t n = gw_pipe_reserve(g);
+
+		if (n == NO_SLOT)
+			return -ENOSPC;
+		CMAN_CRASH(RESERVE_PIPE);
+		m->pipe[k] = n;
+	}
+	return 0;
+}
+
+static void quit(struct gateway *g)
+{
+	for (uint32_t i = 0; i < g->high; i++)
+		close_session(g, i);
+}
+
+static int each(struct gateway *g, struct cman_mailbox *m,
+		int (*order)(struct gateway *g, uint32_t i))
+{
+	if (m->n > CMAN_BATCH)
+		return -EINVAL;
+	for (uint32_t k = 0; k < m->n; k++) {
+		uint32_t i = m->slot[k];
+
+		if (i >= g->high || slot_of(g, i)->state == CMAN_SLOT_FREE ||
+		    slot_of(g, i)->id != m->id[k])
+			m->result[k] = -ENOENT;
+		else
+			m->result[k] = order(g, i);
+	}
+	return 0;
+}
+
+void gw_orders(struct gateway *g)
+{
+	struct cman_mailbox *m = &g->cell->mailbox;
+	uint32_t seq = __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE);
+	bool end = false;
+
+	if (seq == m->ack)
+		return;
+	CMAN_CRASH(ORDER_SEEN);
+	switch ((enum cman_order)m->op) {
+	case CMAN_ORDER_NONE:
+		m->status = 0;
+		break;
+	case CMAN_ORDER_SYNC:
+		gw_listen_sync(g);
+		m->status = 0;
+		break;
+	case CMAN_ORDER_FREEZE:
+		m->status = each(g, m, freeze);
+		break;
+	case CMAN_ORDER_THAW:
+		m->status = each(g, m, thaw);
+		break;
+	case CMAN_ORDER_RELEASE:
+		m->status = each(g, m, release);
+		break;
+	case CMAN_ORDER_RESERVE:
+		m->status = reserve(g, m);
+		break;
+	case CMAN_ORDER_ACTIVATE:
+		m->status = each(g, m, activate);
+		break;
+	case CMAN_ORDER_DISCARD:
+		m->status = each(g, m, discard);
+		break;
+	case CMAN_ORDER_CLOSE:
+		m->status = each(g, m, close_session);
+		break;
+	case CMAN_ORDER_QUIT:
+		quit(g);
+		m->status = 0;
+		end = true;
+		break;
+	case CMAN_ORDER_LEAVE:
+		m->status = 0;
+		end = true;
+		break;
+	default:
+		m->status = -ENOSYS;
+	}
+	CMAN_CRASH(ORDER_DONE);
+	if (end)
+		__atomic_store_n(&g->cell->quit, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&m->ack, seq, __ATOMIC_RELEASE);
+	CMAN_CRASH(ORDER_ACKED);
+	(void)!write(g->cell->done_fd, &(uint64_t){ 1 }, 8);
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Recovery: the only way to start relaying. For each slot, the state says which step may have been
+ * interrupted, and the sockets' counters say how many bytes are in between; both together say
+ * where to go on. Every step may itself be interrupted and done again. The same code serves a
+ * crashed predecessor, a thaw, and sessions that another release handed over.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "usr/gateway/internal.h"
+#include "usr/sys/log.h"
+
+static int counters(const struct cman_slot *s, struct cman_leg legs[2])
+{
+	int err = cman_sock_counters(s->client_fd, false, &legs[LEG_CLIENT]);
+
+	if (err)
+		return err;
+	return cman_sock_counters(s->server_fd, !(s->flags & CMAN_SLOT_SERVER_RESTORED),
+				  &legs[LEG_SERVER]);
+}
+
+static void lost(struct gateway *g, uint32_t i, const char *why, int err)
+{
+	struct cman_slot *s = slot_of(g, i);
+
+	g->cell->lost++;
+	cman_err("a session could not be continued", "session=%016llx service=%s why=\"%s\" err=%d",
+		 (unsigned long long)s->id, g->env->maps.services[s->service].name, why, err);
+	gw_reset(g, i);
+}
+
+/* One direction: what is bound, what remains of it. 0 or -EILSEQ. */
+static int recover_flow(struct gateway *g, uint32_t i, int dir, const struct cman_leg legs[2])
+{
+	struct cman_slot *s = slot_of(g, i);
+	struct live *l = &g->live[i];
+	const struct cman_leg *from = &legs[dir == CMAN_UP ? LEG_CLIENT : LEG_SERVER];
+	const struct cman_leg *to = &legs[dir == CMAN_UP ? LEG_SERVER : LEG_CLIENT];
+	uint32_t bound = s->bound[dir], number = bound & CMAN_BOUND_INDEX;
+	bool pipe = (bound & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE;
+	struct cman_between between;
+	int err = cman_flow_between(&s->flow[dir], bound, from, to, &between);
+
+	if (err)
+		return err;
+	if (pipe) {
+		int pending = 0;
+
+		if (ioctl(g->env->pipes[number].rfd, FIONREAD, &pending) < 0 ||
+		    (uint32_t)pending != between.remain)
+			return -EILSEQ;
+	}
+	l->len[dir] = between.remain;
+	l->off[dir] = (uint32_t)(between.read - between.remain - s->flow[dir].position);
+	if (bound == (CMAN_BOUND_BUFFER | CMAN_HOT_BUFFER) && between.remain)
+		gw_keep(g, i, dir);
+	else if (bound && !pipe)
+		l->flags |= LIVE_TOUCHED;
+	if (!between.remain) {
+		set_position(s, dir, between.read);
+		CMAN_CRASH(RECOVER_POSITION);
+		set_bound(s, dir, CMAN_BOUND_NONE);
+		if (pipe)
+			gw_pipe_put(g, number);
+		l->off[dir] = 0;
+	}
+	return 0;
+}
+
+void gw_recover_slot(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	struct cman_leg legs[2];
+	unsigned int out = 0;
+	int err;
+
+	CMAN_CRASH(RECOVER_SLOT);
+	if (cman_sock_cookie(s->client_fd) != s->client_cookie ||
+	    cman_sock_cookie(s->server_fd) != s->server_cookie) {
+		lost(g, i, "a socket is not the one the ledger names", 0);
+		return;
+	}
+	err = counters(s, legs);
+	if (err) {
+		lost(g, i, "the counters of a socket cannot be read", err);
+		return;
+	}
+	for (int dir = 0; dir < 2; dir++) {
+		err = recover_flow(g, i, dir, legs);
+		if (!err)
+			continue;
+		if (legs[0].tcp_state == TCP_CLOSE || legs[1].tcp_state == TCP_CLOSE)
+			gw_reset(g, i); /* a peer has reset it meanwhile */
+		else
+			lost(g, i, "the counters contradict the ledger", err);
+		return;
+	}
+	if (gw_close_if_ended(g, i))
+		return;
+	if (s->bound[CMAN_UP])
+		out |= 1u << LEG_SERVER;
+	if (s->bound[CMAN_DOWN])
+		out |= 1u << LEG_CLIENT;
+	/* adding reports what is there: data, room, EOF, errors */
+	if (gw_poll_add(g, i, out))
+		lost(g, i, "it cannot be polled", -errno);
+}
+
+/* The early data of a session that had not been connected: nothing of it has been written. */
+static void recover_early(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	struct live *l = &g->live[i];
+	struct cman_leg client;
+
+	if (!s->bound[CMAN_UP])
+		return;
+	if (cman_sock_counters(s->client_fd, false, &client)) {
+		set_bound(s, CMAN_UP, CMAN_BOUND_NONE);
+		return;
+	}
+	l->off[CMAN_UP] = 0;
+	l->len[CMAN_UP] = (uint32_t)(cman_leg_read(&client) - s->flow[CMAN_UP].position);
+	if (!l->len[CMAN_UP] || l->len[CMAN_UP] > CMAN_BUFFER_SIZE)
+		set_bound(s, CMAN_UP, CMAN_BOUND_NONE);
+	else
+		gw_keep(g, i, CMAN_UP);
+	l->flags |= LIVE_TOUCHED;
+}
+
+void gw_recover_connecting(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	const struct cman_target *t = &g->env->maps.services[s->service].target[s->target];
+	struct sockaddr_storage ss;
+	socklen_t len;
+
+	g->connecting++;
+	if (cman_sock_cookie(s->client_fd) != s->client_cookie) {
+		lost(g, i, "the client's socket is not the one the ledger names", 0);
+		return;
+	}
+	recover_early(g, i);
+	if (s->state == CMAN_SLOT_ACCEPTED ||
+	    cman_sock_cookie(s->server_fd) != s->server_cookie) {
+		gw_drop_server(g, i);
+		gw_connect(g, i);
+		return;
+	}
+	g->cell->target_sessions[s->service][s->target]++;
+	len = cman_sockaddr(&ss, t->family, t->addr, t->port);
+	CMAN_CRASH(RECOVER_CONNECT);
+	if (!connect(s->server_fd, (struct sockaddr *)&ss, len) || errno == EISCONN) {
+		gw_established(g, i, false);
+	} else if (errno == EALREADY || errno == EINPROGRESS) {
+		g->live[i].since_s = g->now_s;
+		if (gw_poll_add(g, i, 1u << LEG_SERVER))
+			gw_reset(g, i);
+	} else {
+		gw_attempt_failed(g, i, errno);
+	}
+}
+
+/* The direction that is bound to the hot buffer goes first: the next pump overwrites it. */
+static void recover_hot(struct gateway *g)
+{
+	const uint32_t hot = CMAN_BOUND_BUFFER | CMAN_HOT_BUFFER;
+
+	for (uint32_t i = 0; i < g->high; i++) {
+		struct cman_slot *s = slot_of(g, i);
+		struct cman_leg legs[2];
+
+		if (s->bound[CMAN_UP] != hot && s->bound[CMAN_DOWN] != hot)
+			continue;
+		CMAN_CRASH(RECOVER_HOT);
+		if (s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING)
+			recover_early(g, i);
+		else if (s->state == CMAN_SLOT_RELAYING && !counters(s, legs))
+			for (int dir = 0; dir < 2; dir++)
+				if (s->bound[dir] == hot)
+					recover_flow(g, i, dir, legs);
+	}
+}
+
+void gw_recover(struct gateway *g)
+{
+	uint64_t begin = cman_now_ns();
+	uint32_t continued = 0;
+
+	g->high = g->cell->high;
+	g->cell->sessions = 0;
+	memset(g->cell->service_sessions, 0, sizeof(g->cell->service_sessions));
+	memset(g->cell->target_sessions, 0, sizeof(g->cell->target_sessions));
+	memset(g->cell->rule_sessions, 0, sizeof(g->cell->rule_sessions));
+	gw_pipes_recover(g);
+	recover_hot(g);
+	for (uint32_t i = 0; i < g->high; i++) {
+		const struct cman_slot *s = slot_of(g, i);
+
+		if (s->state >= CMAN_SLOT_ACCEPTED && s->state <= CMAN_SLOT_LEAVING)
+			gw_count(g, s, 1);
+	}
+	for (uint32_t i = g->high; i-- > 0;) {
+		struct cman_slot *s = slot_of(g, i);
+
+		switch ((enum cman_slot_state)s->state) {
+		case CMAN_SLOT_FREE:
+			g->live[i].next = g->free_head;
+			g->free_head = i;
+			break;
+		case CMAN_SLOT_CLOSING:
+			gw_finish(g, i);
+			break;
+		case CMAN_SLOT_ACCEPTED:
+		case CMAN_SLOT_CONNECTING:
+			continued++;
+			gw_recover_connecting(g, i);
+			break;
+		case CMAN_SLOT_RELAYING:
+			continued++;
+			g->cell->target_sessions[s->service][s->target]++;
+			gw_recover_slot(g, i);
+			break;
+		case CMAN_SLOT_LEAVING:
+			g->cell->target_sessions[s->service][s->target]++;
+			break;
+		case CMAN_SLOT_RESERVED:
+		case CMAN_SLOT_PREPARED:
+			break;
+		}
+	}
+	CMAN_CRASH(RECOVER_DONE);
+	if (!g->cell->replaced[CMAN_GATEWAY])
+		return; /* the first gateway of the cell: nothing to report */
+	g->cell->recoveries++;
+	g->cell->recovered += continued;
+	g->cell->recovery_ns = cman_now_ns() - begin;
+	cman_notice("a gateway goes on where another one stopped",
+		    "sessions=%u duration_us=%llu", continued,
+		    (unsigned long long)(g->cell->recovery_ns / 1000));
+}
+
+/* The listener that a connected socket came through, by its local address. */
+static int listener_of(struct gateway *g, int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	uint8_t addr[16], zero[16] = { 0 };
+	uint16_t port;
+	int family, any = -1;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+		return -1;
+	family = cman_sockaddr_get(&ss, addr, &port);
+	if (family < 0)
+		return -1;
+	for (int n = 0; n < CMAN_MAX_LISTENERS; n++) {
+		const struct cman_listener *l = &g->instance->listener[n];
+		size_t skip = l->family == AF_INET ? 12 : 0;
+
+		if (!l->used || l->family != family || port < l->port_first || port > l->port_last)
+			continue;
+		if (!memcmp(l->addr, addr, 16))
+			return n;
+		if (!memcmp(l->addr + skip, zero, 16 - skip))
+			any = n;
+	}
+	return any;
+}
+
+/* A socket that nothing names: an accept or a socket() that was cut short, or a lost copy. */
+static void settle(struct gateway *g, int fd, bool adopt)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	int protocol = 0, n;
+	socklen_t plen = sizeof(protocol);
+	uint32_t i;
+
+	if (adopt &&
+	    !getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &plen) && protocol == IPPROTO_TCP &&
+	    !getpeername(fd, (struct sockaddr *)&ss, &len)) {
+		n = listener_of(g, fd);
+		i = n < 0 ? NO_SLOT : gw_slot_take(g);
+		if (i != NO_SLOT) {
+			struct cman_slot *s = slot_of(g, i);
+
+			CMAN_CRASH(RECOVER_ADOPT);
+			cman_sockaddr_get(&ss, s->client_addr, &s->client_port);
+			gw_adopt(g, i, fd, (uint32_t)n);
+			g->connecting++;
+			g->cell->accepted++;
+			gw_count(g, s, 1);
+			gw_connect(g, i);
+			return;
+		}
+	}
+	close(fd);
+}
+
+static void know(uint8_t *known, uint32_t limit, int fd)
+{
+	if (fd > 0 && (uint32_t)fd < limit)
+		known[fd] = 1;
+}
+
+/* Is another process of the cell, or the manager, just making descriptors? */
+static bool busy(const struct cman_cell *c)
+{
+	return (__atomic_load_n(&c->importing, __ATOMIC_ACQUIRE) & 0xffff) ||
+	       __atomic_load_n(&c->marks[CMAN_KEEPER], __ATOMIC_ACQUIRE) ||
+	       __atomic_load_n(&c->marks[CMAN_SPARE], __ATOMIC_ACQUIRE);
+}
+
+static void know_all(struct gateway *g, uint8_t *known)
+{
+	const struct cman_cell *c = g->cell;
+
+	for (uint32_t i = 0; i < g->high; i++) {
+		if (slot_of(g, i)->state == CMAN_SLOT_FREE)
+			continue;
+		know(known, g->fd_limit, slot_of(g, i)->client_fd);
+		know(known, g->fd_limit, slot_of(g, i)->server_fd);
+	}
+	for (uint32_t n = 0; n < CMAN_PIPES_PER_CELL; n++) {
+		know(known, g->fd_limit, g->env->pipes[n].rfd);
+		know(known, g->fd_limit, g->env->pipes[n].wfd);
+	}
+	for (int n = 0; n < CMAN_MAX_LISTENERS; n++)
+		know(known, g->fd_limit, c->listener_fd[n]);
+	know(known, g->fd_limit, c->buffer_fd);
+	know(known, g->fd_limit, c->kick_fd);
+	know(known, g->fd_limit, c->done_fd);
+	know(known, g->fd_limit, c->keeper_fd);
+}
+
+/* Is it private to a role? Read after busy() said no: whoever made it has recorded it. */
+static bool owned(const struct cman_cell *c, int fd)
+{
+	for (int r = 0; r < CMAN_ROLES; r++)
+		for (int n = 0; n < CMAN_OWN_FDS; n++)
+			if (__atomic_load_n(&c->own_fd[r][n], __ATOMIC_ACQUIRE) == fd)
+				return true;
+	return false;
+}
+
+void gw_sweep(struct gateway *g)
+{
+	struct cman_cell *c = g->cell;
+	uint32_t wanted = __atomic_load_n(&c->sweep_wanted, __ATOMIC_ACQUIRE);
+	uint32_t importing = __atomic_load_n(&c->importing, __ATOMIC_ACQUIRE);
+	bool adopt = c->died_marked[CMAN_GATEWAY], whole = true;
+	uint8_t *known;
+
+	if (busy(c))
+		return; /* soon */
+	known = calloc(1, g->fd_limit);
+	if (!known)
+		return;
+	know_all(g, known);
+	for (uint32_t fd = 3; fd < g->fd_limit && whole; fd++) {
+		if (known[fd] || fcntl((int)fd, F_GETFD) < 0)
+			continue;
+		if (busy(c) || c->importing != importing)
+			whole = false; /* it may be theirs: again, later */
+		else if (!owned(c, (int)fd))
+			settle(g, (int)fd, adopt);
+	}
+	CMAN_CRASH(RECOVER_SCAN);
+	if (whole) {
+		memset(c->died_marked, 0, sizeof(c->died_marked));
+		c->sweep_done = wanted;
+	}
+	free(known);
+}

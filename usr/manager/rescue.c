@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Taking sessions without the other's help: from an instance that hangs, or whose manager died in
+ * the middle of a handover. Its processes are stopped, not killed: so they hold every socket until
+ * the last session is relayed here. Descriptors are copied out of a stopped keeper with
+ * pidfd_getfd(2), everything else is in its pinned ledger; then recovery goes on as after any
+ * crash. Who owns a batch that was on its way say the journals (cman_handover_owner()).
+ *
+ *	stop keepers and gateway -> kill the gateway -> batch by batch: reserve, take, fill,
+ *	activate -> kill the keepers -> remove files and pins
+ *
+ * A manager that dies in between loses nothing: its successor begins again, and skips the sessions
+ * that are here already.
+ */
+#include "usr/manager/manager.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "usr/core/rules.h"
+#include "usr/manager/peer.h"
+#include "usr/sys/crash.h"
+#include "usr/sys/log.h"
+#include "usr/sys/sock.h"
+
+#define STOP_MS 1000
+#define BATCH	32
+
+struct origin { /* a cell of the other instance */
+	struct cman_cell *shared;
+	struct cman_slot *slots;
+	struct cman_pipe *pipes;
+	int keeper; /* pidfd of a stopped process with the table; -1: none lives */
+	pid_t pid[CMAN_ROLES];
+	uint8_t *buffers;
+	size_t buffers_size;
+};
+
+struct rescue {
+	struct manager *m;
+	char name[CMAN_NAME_LEN + 4];
+	int lock_fd;
+	struct cman_maps maps;
+	struct cman_journal journal; /* the other's */
+	struct origin origin[CMAN_MAX_GATEWAYS];
+	uint32_t cell, next; /* the search goes on at origin[cell].slots[next] */
+	uint32_t moved, lost;
+	/* the batch in flight */
+	struct cell *to;
+	uint32_t n, npipes, nfds;
+	struct cman_slot *from[BATCH];
+	struct origin *of[BATCH];
+	int fds[6 * BATCH];
+	uint32_t slot[BATCH], pipe[2 * BATCH];
+	struct order order;
+	struct keeper_request take;
+	void (*done)(struct manager *m);
+};
+
+static void next_batch(struct rescue *r);
+
+static int pidfd_open(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+static bool is_dead(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* 'T' stopped, 'Z' or 'X' dead, 0 no such process */
+static char state_of(pid_t pid)
+{
+	char path[64], text[512], *p;
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = 0;
+	p = strrchr(text, ')');
+	return p && p[1] ? p[2] : 0;
+}
+
+static bool at_rest(pid_t pid)
+{
+	char state = state_of(pid);
+
+	return !state || state == 'T' || state == 't' || state == 'Z' || state == 'X';
+}
+
+/* Stops every process of the cell, also those that are just being made. 0 or -ETIMEDOUT. */
+static int stop_cell(struct origin *o)
+{
+	uint64_t until = cman_now_ns() + STOP_MS * 1000000ull;
+
+	while (cman_now_ns() < until) {
+		bool rest = true;
+
+		for (int role = 0; role < CMAN_ROLES; role++) {
+			pid_t pid = (pid_t)(__atomic_load_n(&o->shared->role[role],
+							    __ATOMIC_ACQUIRE) &
+					    CMAN_ROLE_PID);
+
+			o->pid[role] = pid;
+			if (!pid)
+				continue;
+			kill(pid, SIGSTOP);
+			rest &= at_rest(pid);
+		}
+		for (int role = 0; role < CMAN_ROLES; role++)
+			rest &= (pid_t)(__atomic_load_n(&o->shared->role[role], __ATOMIC_ACQUIRE) &
+					CMAN_ROLE_PID) == o->pid[role];
+		if (rest)
+			return 0;
+		poll(NULL, 0, 1);
+	}
+	return -ETIMEDOUT;
+}
+
+/* A stopped process of the cell that holds its table: a keeper if there is one. */
+static void find_holder(struct origin *o)
+{
+	static const enum cman_role order[] = { CMAN_KEEPER, CMAN_SPARE, CMAN_GATEWAY };
+
+	o->keeper = -1;
+	for (size_t i = 0; i < CMAN_ROLES; i++) {
+		pid_t pid = o->pid[order[i]];
+		int fd;
+
+		if (!pid)
+			continue;
+		fd = pidfd_open(pid);
+		if (fd < 0)
+			continue;
+		if (is_dead(fd)) {
+			close(fd);
+			continue;
+		}
+		o->keeper = fd;
+		/* the gateway must not run again; the table has another holder */
+		if (order[i] != CMAN_GATEWAY && o->pid[CMAN_GATEWAY])
+			kill(o->pid[CMAN_GATEWAY], SIGKILL);
+		return;
+	}
+}
+
+static int get_fd(const struct origin *o, int number)
+{
+	int fd;
+
+	if (number <= 0)
+		return -1;
+	fd = (int)syscall(SYS_pidfd_getfd, o->keeper, number, 0);
+	return fd;
+}
+
+static int map_origin(struct rescue *r, struct origin *o)
+{
+	int fd = get_fd(o, o->shared->buffer_fd);
+	void *p;
+
+	if (fd < 0)
+		return -errno;
+	o->buffers_size = CMAN_BUFFERS(r->maps.slots_per_cell) * CMAN_BUFFER_SIZE;
+	p = mmap(NULL, o->buffers_size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	close(fd);
+	if (p == MAP_FAILED)
+		return -errno;
+	o->buffers = p;
+	return 0;
+}
+
+static void kill_origin(struct origin *o)
+{
+	for (int role = 0; role < CMAN_ROLES; role++) {
+		int fd = o->pid[role] ? pidfd_open(o->pid[role]) : -1;
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+
+		if (fd < 0)
+			continue;
+		kill(o->pid[role], SIGKILL);
+		poll(&p, 1, STOP_MS);
+		close(fd);
+	}
+}
+
+static void rescue_free(struct rescue *r)
+{
+	for (uint32_t g = 0; g < r->maps.gateways; g++) {
+		if (r->origin[g].keeper >= 0)
+			close(r->origin[g].keeper);
+		if (r->origin[g].buffers)
+			munmap(r->origin[g].buffers, r->origin[g].buffers_size);
+	}
+	cman_maps_fini(&r->maps);
+	if (r->journal.fd >= 0)
+		cman_journal_close(&r->journal);
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
+	free(r);
+}
+
+static void finish(struct rescue *r)
+{
+	struct manager *m = r->m;
+	void (*done)(struct manager *m) = r->done;
+
+	for (uint32_t g = 0; g < r->maps.gateways; g++) {
+		__atomic_store_n(&r->origin[g].shared->quit, 1, __ATOMIC_RELEASE);
+		kill_origin(&r->origin[g]);
+		/* what was taken is not lost: nothing is left to be buried */
+		for (uint32_t i = 0; i < r->origin[g].shared->high; i++)
+			r->origin[g].slots[i].state = CMAN_SLOT_FREE;
+	}
+	event_add(m, LOG_NOTICE, "took in %u sessions of %s without its help; %u could not be taken",
+		  r->moved, r->name, r->lost);
+	/* it may have been renamed meanwhile */
+	if (rundir_name_of(m, r->lock_fd, r->name))
+		rescue_bury(m, r->name);
+	rescue_free(r);
+	m->rescuing = false;
+	if (done)
+		done(m);
+}
+
+/* ---- which sessions ---- */
+
+static bool here_already(const struct manager *m, uint64_t id)
+{
+	for (uint32_t g = 0; g < m->ncells; g++)
+		for (uint32_t i = 0; i < m->cells[g].shared->high; i++)
+			if (m->cells[g].slots[i].state >= CMAN_SLOT_ACCEPTED &&
+			    m->cells[g].slots[i].id == id)
+				return true;
+	return false;
+}
+
+struct lookup {
+	uint16_t batch;
+	uint64_t id;
+	enum cman_register value;
+};
+
+static int match(void *arg, uint64_t id, enum cman_register value, uint32_t count, uint64_t time_ns)
+{
+	struct lookup *l = arg;
+
+	(void)count;
+	(void)time_ns;
+	if ((uint16_t)id == l->batch) {
+		l->id = id;
+		l->value = value;
+	}
+	return 0;
+}
+
+static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
+{
+	struct lookup l = { .batch = s->batch };
+
+	switch ((enum cman_slot_state)s->state) {
+	case CMAN_SLOT_ACCEPTED:
+	case CMAN_SLOT_CONNECTING:
+	case CMAN_SLOT_RELAYING:
+		break;
+	case CMAN_SLOT_PREPARED: /* it was the target: ours unless it had gone live */
+		cman_journal_each(&r->journal, match, &l);
+		if (cman_handover_owner(l.value) != CMAN_OWNER_TARGET)
+			return false;
+		break;
+	case CMAN_SLOT_LEAVING: /* it was the source: ours already if we went live */
+		cman_journal_each(&r->journal, match, &l);
+		if (l.id && cman_handover_owner(journal_settle(&r->m->journal, l.id,
+							       CMAN_REG_DROP)) ==
+				    CMAN_OWNER_TARGET)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	return !here_already(r->m, s->id);
+}
+
+/* ---- one batch ---- */
+
+static bool get_session(struct rescue *r, struct origin *o, struct cman_slot *s)
+{
+	uint32_t at = r->nfds;
+	int numbers[6], n = 0;
+
+	numbers[n++] = s->client_fd;
+	numbers[n++] = s->server_fd;
+	for (int dir = 0; dir < 2; dir++) {
+		const struct cman_pipe *p = &o->pipes[s->bound[dir] & CMAN_BOUND_INDEX];
+
+		if ((s->bound[dir] & CMAN_BOUND_KIND) != CMAN_BOUND_PIPE)
+			continue;
+		numbers[n++] = p->rfd;
+		numbers[n++] = p->wfd;
+	}
+	for (int k = 0; k < n; k++) {
+		int fd = get_fd(o, numbers[k]);
+
+		if (fd < 0 && k == 1 && s->state <= CMAN_SLOT_CONNECTING &&
+		    s->state >= CMAN_SLOT_ACCEPTED)
+			continue; /* no server leg yet */
+		if (fd < 0 || (k == 0 && cman_sock_cookie(fd) != s->client_cookie)) {
+			if (fd >= 0)
+				close(fd);
+			while (r->nfds > at)
+				close(r->fds[--r->nfds]);
+			return false;
+		}
+		r->fds[r->nfds++] = fd;
+	}
+	r->npipes += (uint32_t)(n - 2) / 2;
+	return true;
+}
+
+static void collect(struct rescue *r)
+{
+	r->n = r->npipes = r->nfds = 0;
+	while (r->cell < r->maps.gateways && r->n < BATCH) {
+		struct origin *o = &r->origin[r->cell];
+		struct cman_slot *s;
+
+		if (r->next >= o->shared->high || o->keeper < 0) {
+			r->cell++;
+			r->next = 0;
+			continue;
+		}
+		s = &o->slots[r->next++];
+		if (!ours_to_take(r, s))
+			continue;
+		if (!get_session(r, o, s)) {
+			r->lost++;
+			continue;
+		}
+		r->of[r->n] = o;
+		r->from[r->n++] = s;
+	}
+}
+
+static void fill_flow(struct rescue *r, uint32_t k, struct cman_slot *s, int dir, uint32_t *at,
+		      uint32_t *pipes_used)
+{
+	const struct cman_slot *old = r->from[k];
+	uint32_t bound = old->bound[dir];
+
+	s->bound[dir] = CMAN_BOUND_NONE;
+	if ((bound & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE) {
+		uint32_t n = r->pipe[(*pipes_used)++];
+		struct cman_pipe *pipe = &r->to->pipes[n];
+
+		pipe->wfd = (int)r->take.number[*at + 1];
+		__atomic_store_n(&pipe->rfd, (int)r->take.number[*at], __ATOMIC_RELEASE);
+		*at += 2;
+		s->bound[dir] = CMAN_BOUND_PIPE | n;
+	} else if ((bound & CMAN_BOUND_KIND) == CMAN_BOUND_BUFFER) {
+		uint32_t own = CMAN_SLOT_BUFFER(r->slot[k], (unsigned int)dir);
+
+		memcpy(r->to->buffers + (size_t)own * CMAN_BUFFER_SIZE,
+		       r->of[k]->buffers + (size_t)(bound & CMAN_BOUND_INDEX) * CMAN_BUFFER_SIZE,
+		       CMAN_BUFFER_SIZE);
+		s->bound[dir] = CMAN_BOUND_BUFFER | own;
+	}
+}
+
+static void fill_slot(struct rescue *r, uint32_t k, uint32_t *at, uint32_t *pipes_used)
+{
+	struct manager *m = r->m;
+	const struct cman_slot *old = r->from[k];
+	struct cman_slot *s = &r->to->slots[r->slot[k]];
+	const char *service = r->maps.services[old->service].name;
+	const char *listener = r->maps.instance->listener[old->listener].name;
+	int n = publish_service_index(m, service, strlen(service)), rule;
+	bool unconnected = old->state == CMAN_SLOT_ACCEPTED || old->state == CMAN_SLOT_CONNECTING;
+	struct cman_slot new = *old;
+
+	new.service = (__u16)(n < 0 ? 0 : n);
+	n = publish_listener_index(m, listener, strlen(listener));
+	new.listener = (__u16)(n < 0 ? 0 : n);
+	rule = cman_rules_find(m->maps.ruletab, m->maps.instance->nrules, new.service,
+			       new.client_addr);
+	new.rule = (__u16)(rule < 0 ? 0 : rule + 1);
+	new.state = CMAN_SLOT_RESERVED;
+	new.flags &= (__u8)~CMAN_SLOT_RESET;
+	new.client_fd = (int)r->take.number[(*at)++];
+	new.server_fd = 0;
+	if (!unconnected || (old->server_fd > 0 && cman_sock_cookie(r->fds[*at]) ==
+							   old->server_cookie &&
+			     old->server_cookie))
+		new.server_fd = (int)r->take.number[(*at)++];
+	if (unconnected)
+		new.flags |= CMAN_SLOT_UNCONNECTED;
+	else
+		new.handovers++;
+	for (int dir = 0; dir < 2; dir++)
+		fill_flow(r, k, &new, dir, at, pipes_used);
+	*s = new;
+	__atomic_store_n(&s->state, CMAN_SLOT_PREPARED, __ATOMIC_RELEASE);
+}
+
+static void batch_failed(struct rescue *r, const char *what, int err)
+{
+	cman_err("a batch of a rescue could not be taken", "step=%s err=\"%s\"", what,
+		 strerror(err < 0 ? -err : err));
+	r->lost += r->n;
+	cman_cell_import_end(r->to->shared);
+	for (uint32_t k = 0; k < r->nfds; k++)
+		close(r->fds[k]);
+	next_batch(r);
+}
+
+static void on_activated(struct order *o, void *arg)
+{
+	struct rescue *r = arg;
+
+	for (uint32_t k = 0; k < o->n; k++)
+		if (o->result[k])
+			r->lost++;
+		else
+			r->moved++;
+	CMAN_CRASH(RESCUE_IMPORTED);
+	next_batch(r);
+}
+
+static void on_taken(struct keeper_request *t, void *arg)
+{
+	struct rescue *r = arg;
+	uint32_t at = 0, pipes_used = 0;
+
+	if (t->err) {
+		batch_failed(r, "take", t->err);
+		return;
+	}
+	memset(&r->order, 0, sizeof(r->order));
+	for (uint32_t k = 0; k < r->n; k++) {
+		fill_slot(r, k, &at, &pipes_used);
+		r->order.slot[k] = r->slot[k];
+		r->order.id[k] = r->from[k]->id;
+	}
+	cman_cell_import_end(r->to->shared);
+	for (uint32_t k = 0; k < r->nfds; k++)
+		close(r->fds[k]);
+	r->order.op = CMAN_ORDER_ACTIVATE;
+	r->order.n = r->n;
+	r->order.done = on_activated;
+	r->order.arg = r;
+	cell_order(r->to, &r->order);
+}
+
+static void on_reserved(struct order *o, void *arg)
+{
+	struct rescue *r = arg;
+
+	if (o->status) {
+		batch_failed(r, "reserve", o->status);
+		return;
+	}
+	memcpy(r->slot, o->slot, sizeof(r->slot));
+	memcpy(r->pipe, o->pipe, sizeof(r->pipe));
+	memset(&r->take, 0, sizeof(r->take));
+	r->take.type = CMAN_FRAME_TAKE;
+	r->take.n = r->nfds;
+	memcpy(r->take.fd, r->fds, r->nfds * sizeof(*r->fds));
+	r->take.done = on_taken;
+	r->take.arg = r;
+	cell_request(r->to, &r->take);
+}
+
+static void next_batch(struct rescue *r)
+{
+	struct manager *m = r->m;
+
+	collect(r);
+	CMAN_CRASH(RESCUE_FDS);
+	if (!r->n) {
+		finish(r);
+		return;
+	}
+	r->to = &m->cells[0];
+	for (uint32_t i = 1; i < m->ncells; i++)
+		if (m->cells[i].shared->sessions < r->to->shared->sessions)
+			r->to = &m->cells[i];
+	cman_cell_import_begin(r->to->shared);
+	memset(&r->order, 0, sizeof(r->order));
+	r->order.op = CMAN_ORDER_RESERVE;
+	r->order.n = r->n;
+	r->order.npipes = r->npipes;
+	r->order.done = on_reserved;
+	r->order.arg = r;
+	cell_order(r->to, &r->order);
+}
+
+/* ---- begin ---- */
+
+/* Stops the other's cells and prepares to copy out of them. */
+static int rescue_open(struct manager *m, const char *name, struct rescue **ret, const char **why)
+{
+	struct rescue *r = calloc(1, sizeof(*r));
+	char path[256];
+	int err;
+
+	*why = "out of memory";
+	if (!r)
+		return -ENOMEM;
+	r->m = m;
+	r->lock_fd = r->journal.fd = -1;
+	snprintf(r->name, sizeof(r->name), "%s", name);
+	err = cman_maps_open(name, &r->maps, why);
+	if (err) {
+		free(r);
+		return err;
+	}
+	cman_journal_open(rundir_path(m, name, "journal", path, sizeof(path)), &r->journal);
+	for (uint32_t g = 0; g < r->maps.gateways; g++) {
+		struct origin *o = &r->origin[g];
+
+		o->shared = &r->maps.cells[g];
+		o->slots = &r->maps.sessions[(size_t)g * r->maps.slots_per_cell];
+		o->pipes = &r->maps.pipes[(size_t)g * CMAN_PIPES_PER_CELL];
+		o->keeper = -1;
+		if (stop_cell(o))
+			cman_warn("a process of the other instance does not stop", "gateway=%u", g);
+		CMAN_CRASH(RESCUE_STOPPED);
+		find_holder(o);
+		CMAN_CRASH(RESCUE_KILLED);
+		if (o->keeper >= 0 && map_origin(r, o)) {
+			close(o->keeper);
+			o->keeper = -1;
+		}
+	}
+	*ret = r;
+	return 0;
+}
+
+void rescue_leftovers(struct manager *m)
+{
+	static const char *const suffixes[] = { "", "_new", "_old" };
+
+	if (m->rescuing)
+		return;
+	rundir_refresh(m);
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
+		char name[CMAN_NAME_LEN + 4];
+		struct rescue *r;
+		const char *why = "";
+		int lock_fd, err;
+
+		snprintf(name, sizeof(name), "%s%s", m->alias, suffixes[i]);
+		if (!strcmp(name, m->name) || !rundir_exists(m, name))
+			continue;
+		if (rundir_lock(m, name, &lock_fd))
+			continue; /* it is looked after */
+		err = rescue_open(m, name, &r, &why);
+		if (err == -ENOENT) {
+			rescue_bury(m, name);
+			close(lock_fd);
+			continue;
+		}
+		if (err) {
+			event_add(m, LOG_ERR, "the sessions of %s could not be taken in: %s", name, why);
+			close(lock_fd);
+			continue;
+		}
+		r->lock_fd = lock_fd;
+		r->done = rescue_leftovers; /* the next name, if there is one */
+		m->rescuing = true;
+		next_batch(r);
+		return;
+	}
+}
+
+static void rescue_ready(struct manager *m)
+{
+	instance_ready(m);
+}
+
+int rescue_start(struct manager *m, const char **why)
+{
+	char name[CMAN_NAME_LEN + 4];
+	struct rescue *r;
+	struct origin *o;
+	pid_t manager;
+	int err;
+
+	*why = "there is no such instance: nothing to rescue";
+	if (!rundir_exists(m, m->alias))
+		return -ENOENT;
+	/* a stopped or looping manager has the lock; a live one that answers is taken over as well:
+	 * the operator said so */
+	manager = rundir_read_pid(m, m->alias);
+	if (manager > 0) {
+		int fd = pidfd_open(manager);
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+
+		if (fd >= 0) {
+			kill(manager, SIGKILL);
+			poll(&p, 1, STOP_MS);
+			close(fd);
+		}
+	}
+	err = rescue_open(m, m->alias, &r, why);
+	if (err)
+		return err;
+	o = &r->origin[0];
+	for (int l = 0; l < CMAN_MAX_LISTENERS && o->keeper >= 0; l++) {
+		const struct cman_listener *from = &r->maps.instance->listener[l];
+		char text[160], address[CMAN_ENDPOINT_TEXT];
+		int fd = from->used ? get_fd(o, o->shared->listener_fd[l]) : -1, len;
+
+		if (fd < 0)
+			continue;
+		len = snprintf(text, sizeof(text), "%s %s", from->name,
+			       cman_endpoint_format(from->addr, from->port_first, address));
+		if (from->port_last != from->port_first)
+			snprintf(text + len, sizeof(text) - (size_t)len, "-%u", from->port_last);
+		publish_inherit(m, text, strlen(text), fd);
+	}
+	*why = "the new instance could not start; the log says why";
+	err = rundir_make(m, m->name);
+	if (!err)
+		err = instance_start_beside(m);
+	if (!err)
+		err = instance_claim_name(m);
+	if (err) {
+		/* the stopped processes go on as they were */
+		for (uint32_t g = 0; g < r->maps.gateways; g++)
+			for (int role = 0; role < CMAN_ROLES; role++)
+				if (r->origin[g].pid[role])
+					kill(r->origin[g].pid[role], SIGCONT);
+		rescue_free(r);
+		return err;
+	}
+	snprintf(name, sizeof(name), "%s_old", m->alias);
+	memcpy(r->name, name, sizeof(r->name));
+	rundir_lock(m, name, &r->lock_fd);
+	r->done = rescue_ready;
+	m->rescuing = true;
+	next_batch(r);
+	return 0;
+}
+/* How much of a folder's sessions died with its processes: said once, then it is forgotten. */
+void rescue_bury(struct manager *m, const char *name)
+{
+	struct cman_maps maps;
+	const char *why;
+	uint32_t lost = 0;
+
+	if (!cman_maps_open(name, &maps, &why)) {
+		for (uint32_t g = 0; g < maps.gateways; g++)
+			for (uint32_t i = 0; i < maps.cells[g].high; i++) {
+				const struct cman_slot *s =
+					&maps.sessions[(size_t)g * maps.slots_per_cell + i];
+				char text[CMAN_ENDPOINT_TEXT];
+
+				if (s->state < CMAN_SLOT_ACCEPTED)
+					continue;
+				if (lost++ < 20)
+					cman_err("a session was lost with its processes",
+						 "instance=%s session=%016llx client=%s service=%s",
+						 name, (unsigned long long)s->id,
+						 cman_endpoint_format(s->client_addr,
+								      s->client_port, text),
+						 maps.services[s->service].name);
+			}
+		cman_maps_fini(&maps);
+	}
+	if (lost)
+		event_add(m, LOG_CRIT, "%u sessions of %s were lost: all its processes are dead",
+			  lost, name);
+	cman_maps_unpin(name);
+	rundir_remove(m, name);
+}
+

@@ -1,0 +1,938 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Taking sessions: the shell around cman_target_step(). A new instance starts beside the running
+ * one on the listeners that it hands over, takes its name, and then batch by batch its sessions:
+ * reserve slots in a gateway, pass the descriptors to its keeper, fill the slots, stay silent
+ * until the commit, activate. It keeps the figures of the report.
+ */
+#include "usr/manager/manager.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "usr/core/rules.h"
+#include "usr/core/session.h"
+#include "usr/manager/peer.h"
+#include "usr/sys/crash.h"
+#include "usr/sys/log.h"
+#include "usr/sys/sock.h"
+#include "usr/sys/steer.h"
+
+#define EXIT_WAIT_MS 2000 /* an old instance with nothing left has this long to be gone */
+
+struct parcel { /* one batch in flight */
+	struct target *t;
+	uint64_t id;
+	struct cell *c;
+	uint32_t n, npipes;
+	uint64_t frozen_ns;
+	uint8_t *frame; /* a copy: sessions point into it */
+	size_t frame_len;
+	struct cman_frame parsed;
+	int fds[CMAN_FRAME_MAX_FDS];
+	unsigned int nfds;
+	uint32_t slot[CMAN_BATCH];
+	uint64_t session[CMAN_BATCH];
+	uint32_t pipe[2 * CMAN_BATCH];
+	struct order order;
+	struct keeper_request take;
+	bool importing;
+};
+
+struct left {
+	uint64_t id;
+	char reason[100];
+};
+
+struct target {
+	struct manager *m;
+	struct peer peer;
+	struct cman_handover h;
+	struct parcel parcel[CMAN_HANDOVER_WINDOW];
+	struct cman_event queue[64];
+	unsigned int head, tail;
+	bool running, hello_seen, over, ok, old_exited, swapped, counted;
+	uint32_t starting;
+	uint64_t begun_ns, over_ns;
+	uint64_t in_flight;
+	uint32_t expected;
+	uint32_t *blackout_us;
+	uint32_t nblackout, blackout_size;
+	struct left *left;
+	uint32_t nleft;
+	char why[200];
+	uv_timer_t *exit_timer, *progress_timer;
+	struct client *waiting[16];
+	unsigned int nwaiting;
+};
+
+static void feed(struct target *t, struct cman_event ev);
+
+static void event(struct target *t, enum cman_event_type type, uint64_t id, bool ok)
+{
+	feed(t, (struct cman_event){ .type = type, .id = id, .ok = ok });
+}
+
+static struct parcel *parcel_of(struct target *t, uint64_t id)
+{
+	for (unsigned int i = 0; i < CMAN_HANDOVER_WINDOW; i++)
+		if (t->parcel[i].id == id)
+			return &t->parcel[i];
+	return NULL;
+}
+
+static void close_fds(struct parcel *p)
+{
+	for (unsigned int i = 0; i < p->nfds; i++)
+		close(p->fds[i]);
+	p->nfds = 0;
+}
+
+static void parcel_free(struct parcel *p)
+{
+	close_fds(p);
+	free(p->frame);
+	p->frame = NULL;
+	p->id = 0;
+}
+
+/* ---- import ---- */
+
+static void imported(struct parcel *p, bool ok)
+{
+	uint64_t id = p->id;
+
+	if (p->importing)
+		cman_cell_import_end(p->c->shared);
+	p->importing = false;
+	close_fds(p);
+	free(p->frame);
+	p->frame = NULL;
+	if (!ok)
+		p->id = 0;
+	event(p->t, CMAN_EV_IMPORTED, id, ok);
+}
+
+static void import_undone(struct order *o, void *arg)
+{
+	(void)o;
+	imported(arg, false);
+}
+
+/* Gives reserved slots back; then says that the import failed. */
+static void undo_import(struct parcel *p)
+{
+	memset(&p->order, 0, sizeof(p->order));
+	p->order.op = CMAN_ORDER_DISCARD;
+	p->order.n = p->n;
+	memcpy(p->order.slot, p->slot, sizeof(p->slot));
+	for (uint32_t k = 0; k < p->n; k++)
+		p->order.id[k] = p->c->slots[p->slot[k]].id;
+	for (uint32_t k = 0; k < p->npipes; k++)
+		if (p->c->pipes[p->pipe[k]].rfd < 0)
+			p->c->pipes[p->pipe[k]].rfd = 0;
+	p->order.done = import_undone;
+	p->order.arg = p;
+	cell_order(p->c, &p->order);
+}
+
+static uint8_t target_index(const struct cman_service *svc, const struct cman_wire_session *ws)
+{
+	for (uint32_t n = 0; n < svc->ntargets && n < CMAN_MAX_TARGETS; n++)
+		if (!memcmp(svc->target[n].addr, ws->target_addr, 16) &&
+		    svc->target[n].port == ws->target_port)
+			return (uint8_t)n;
+	return 0;
+}
+
+static void fill_flow(struct parcel *p, struct cman_slot *s, uint32_t i, int dir,
+		      const struct cman_wire_session *ws, const uint32_t *numbers, uint32_t *at,
+		      uint32_t *pipes_used)
+{
+	s->flow[dir].position = ws->position[dir];
+	s->flow[dir].read_base = ws->read_base[dir];
+	s->flow[dir].write_base = ws->write_base[dir];
+	s->bound[dir] = CMAN_BOUND_NONE;
+	if (ws->pipe[dir]) {
+		uint32_t n = p->pipe[(*pipes_used)++];
+		struct cman_pipe *pipe = &p->c->pipes[n];
+		int pending = 0;
+
+		if (!ioctl(p->fds[*at], FIONREAD, &pending))
+			p->t->in_flight += (uint64_t)pending;
+		pipe->wfd = (int)numbers[*at + 1];
+		__atomic_store_n(&pipe->rfd, (int)numbers[*at], __ATOMIC_RELEASE);
+		*at += 2;
+		s->bound[dir] = CMAN_BOUND_PIPE | n;
+	} else if (ws->buffer[dir]) {
+		uint32_t own = CMAN_SLOT_BUFFER(i, (unsigned int)dir);
+
+		memcpy(p->c->buffers + (size_t)own * CMAN_BUFFER_SIZE, ws->buffer[dir],
+		       ws->buffer_len[dir]);
+		s->bound[dir] = CMAN_BOUND_BUFFER | own;
+		p->t->in_flight += ws->buffer_len[dir];
+	}
+}
+
+/* The slots are ours while RESERVED; PREPARED is stored last. */
+static int fill(struct parcel *p)
+{
+	struct manager *m = p->t->m;
+	uint32_t now_s = (uint32_t)(cman_now_ns() / 1000000000u), at = 0, k = 0, pipes_used = 0;
+	const uint32_t *numbers = p->take.number;
+	struct cman_wire_session ws;
+	size_t cursor = 0;
+
+	while (!cman_frame_next_session(&p->parsed, &cursor, &ws)) {
+		uint32_t i = p->slot[k];
+		struct cman_slot *s = &p->c->slots[i];
+		int service = publish_service_index(m, ws.service, ws.service_len);
+		int listener = publish_listener_index(m, ws.listener, ws.listener_len);
+		int rule;
+
+		if (service < 0)
+			return service;
+		memset(s, 0, sizeof(*s));
+		s->state = CMAN_SLOT_RESERVED;
+		s->eof = ws.eof;
+		s->flags = ws.flags;
+		s->service = (__u16)service;
+		s->listener = (__u16)(listener < 0 ? 0 : listener);
+		s->target = target_index(&m->maps.services[service], &ws);
+		s->client_cookie = cman_sock_cookie(p->fds[at]);
+		s->server_cookie = cman_sock_cookie(p->fds[at + 1]);
+		s->client_fd = (int)numbers[at];
+		s->server_fd = (int)numbers[at + 1];
+		at += 2;
+		for (int dir = 0; dir < 2; dir++)
+			fill_flow(p, s, i, dir, &ws, numbers, &at, &pipes_used);
+		s->id = ws.id;
+		s->created_s = now_s - ws.age_s;
+		s->active_s = now_s - ws.idle_s;
+		s->handovers = (__u16)(ws.handovers + 1);
+		s->batch = (__u16)p->id;
+		s->client_port = ws.client_port;
+		memcpy(s->client_addr, ws.client_addr, 16);
+		rule = cman_rules_find(m->maps.ruletab, m->maps.instance->nrules,
+				       (uint32_t)service, s->client_addr);
+		s->rule = (__u16)(rule < 0 ? 0 : rule + 1);
+		p->session[k] = s->id;
+		CMAN_CRASH(TARGET_FILLED);
+		__atomic_store_n(&s->state, CMAN_SLOT_PREPARED, __ATOMIC_RELEASE);
+		k++;
+	}
+	return 0;
+}
+
+static void on_taken(struct keeper_request *r, void *arg)
+{
+	struct parcel *p = arg;
+
+	CMAN_CRASH(TARGET_TAKEN);
+	if (r->err) {
+		undo_import(p);
+		return;
+	}
+	if (fill(p)) {
+		/* a descriptor of a slot that was not filled is found by the sweep */
+		cman_cell_want_sweep(p->c->shared);
+		undo_import(p);
+		return;
+	}
+	imported(p, true);
+}
+
+static void on_reserved(struct order *o, void *arg)
+{
+	struct parcel *p = arg;
+
+	CMAN_CRASH(TARGET_RESERVED);
+	if (o->status) {
+		cman_warn("no room for a batch", "gateway=%u err=\"%s\"", p->c->index,
+			  strerror(-o->status));
+		imported(p, false);
+		return;
+	}
+	memcpy(p->slot, o->slot, sizeof(p->slot));
+	memcpy(p->pipe, o->pipe, sizeof(p->pipe));
+	memset(&p->take, 0, sizeof(p->take));
+	p->take.type = CMAN_FRAME_TAKE;
+	p->take.n = p->nfds;
+	memcpy(p->take.fd, p->fds, p->nfds * sizeof(*p->fds));
+	p->take.done = on_taken;
+	p->take.arg = p;
+	cell_request(p->c, &p->take);
+}
+
+static struct cell *emptiest(struct manager *m)
+{
+	struct cell *best = &m->cells[0];
+
+	for (uint32_t i = 1; i < m->ncells; i++)
+		if (m->cells[i].shared->sessions < best->shared->sessions)
+			best = &m->cells[i];
+	return best;
+}
+
+static void import(struct target *t, uint64_t id)
+{
+	struct parcel *p = parcel_of(t, id);
+
+	if (!p)
+		return;
+	CMAN_CRASH(TARGET_IMPORT);
+	p->c = emptiest(t->m);
+	p->importing = true;
+	cman_cell_import_begin(p->c->shared);
+	memset(&p->order, 0, sizeof(p->order));
+	p->order.op = CMAN_ORDER_RESERVE;
+	p->order.n = p->n;
+	p->order.npipes = p->npipes;
+	p->order.done = on_reserved;
+	p->order.arg = p;
+	cell_order(p->c, &p->order);
+}
+
+/* Keeps a copy of the frame and its descriptors until the machine says IMPORT. */
+static bool parcel_keep(struct target *t, uint64_t id, const struct cman_frame *f, const int *fds)
+{
+	struct parcel *p = parcel_of(t, 0);
+	struct cman_wire_session ws;
+	const char *why;
+	size_t cursor = 0;
+
+	if (!p)
+		return false;
+	memset(p, 0, sizeof(*p));
+	p->t = t;
+	p->frame_len = CMAN_FRAME_HEADER + f->length;
+	p->frame = malloc(p->frame_len);
+	if (!p->frame)
+		return false;
+	memcpy(p->frame, f->payload - CMAN_FRAME_HEADER, p->frame_len);
+	if (cman_frame_parse(p->frame, p->frame_len, &p->parsed, &why)) {
+		free(p->frame);
+		p->frame = NULL;
+		return false;
+	}
+	while (!cman_frame_next_session(&p->parsed, &cursor, &ws)) {
+		p->n++;
+		p->npipes += ws.pipe[0] + ws.pipe[1];
+	}
+	cman_frame_u64(f, CMAN_TAG_TIME_NS, &p->frozen_ns);
+	p->id = id;
+	p->nfds = f->nfds;
+	memcpy(p->fds, fds, f->nfds * sizeof(*fds));
+	return true;
+}
+
+/* ---- activate, discard ---- */
+
+static void remember_blackout(struct target *t, uint32_t us, uint32_t n)
+{
+	if (t->nblackout + n > t->blackout_size) {
+		uint32_t size = (t->nblackout + n) * 2;
+		uint32_t *more = realloc(t->blackout_us, size * sizeof(*more));
+
+		if (!more)
+			return;
+		t->blackout_us = more;
+		t->blackout_size = size;
+	}
+	for (uint32_t k = 0; k < n; k++)
+		t->blackout_us[t->nblackout++] = us;
+}
+
+static void on_activated(struct order *o, void *arg)
+{
+	struct parcel *p = arg;
+	uint64_t id = p->id, silent = cman_now_ns() - p->frozen_ns;
+
+	(void)o;
+	CMAN_CRASH(TARGET_ACTIVATED);
+	if (p->frozen_ns)
+		remember_blackout(p->t, (uint32_t)(silent / 1000), p->n);
+	parcel_free(p);
+	event(p->t, CMAN_EV_ACTIVATED, id, true);
+}
+
+static void on_discarded(struct order *o, void *arg)
+{
+	struct parcel *p = arg;
+	uint64_t id = p->id;
+
+	(void)o;
+	parcel_free(p);
+	event(p->t, CMAN_EV_DISCARDED, id, true);
+}
+
+static void end_parcel(struct target *t, uint64_t id, enum cman_order op,
+		       void (*done)(struct order *o, void *arg))
+{
+	struct parcel *p = parcel_of(t, id);
+
+	if (!p)
+		return;
+	memset(&p->order, 0, sizeof(p->order));
+	p->order.op = op;
+	p->order.n = p->n;
+	memcpy(p->order.slot, p->slot, sizeof(p->slot));
+	memcpy(p->order.id, p->session, sizeof(p->session));
+	p->order.done = done;
+	p->order.arg = p;
+	CMAN_CRASH(TARGET_ACTIVATE);
+	cell_order(p->c, &p->order);
+}
+
+/* ---- start, names ---- */
+
+static void one_started(struct order *o, void *arg)
+{
+	struct target *t = arg;
+
+	free(o);
+	if (--t->starting)
+		return;
+	CMAN_CRASH(TARGET_STARTED);
+	event(t, CMAN_EV_STARTED, 0, true);
+}
+
+static void start(struct target *t)
+{
+	struct manager *m = t->m;
+
+	if (!m->ncells && instance_start_beside(m)) {
+		snprintf(t->why, sizeof(t->why), "the new instance could not start");
+		event(t, CMAN_EV_STARTED, 0, false);
+		return;
+	}
+	m->maps.instance->state = CMAN_MIGRATING;
+	t->starting = m->ncells;
+	for (uint32_t i = 0; i < m->ncells; i++) {
+		struct order *o = calloc(1, sizeof(*o));
+
+		if (!o)
+			abort();
+		o->op = CMAN_ORDER_SYNC;
+		o->done = one_started;
+		o->arg = t;
+		cell_order(&m->cells[i], o);
+	}
+}
+
+static void take_name(struct target *t)
+{
+	struct manager *m = t->m;
+	int err = instance_claim_name(m);
+
+	if (err)
+		event_add(m, LOG_ERR, "cannot take the name %s: %s", m->alias, strerror(-err));
+	event(t, CMAN_EV_NAME_TAKEN, 0, !err);
+	if (!err)
+		instance_ready(m);
+}
+
+/* ---- the end ---- */
+
+static int compare_u32(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static json_int_t percentile(const struct target *t, unsigned int permille)
+{
+	if (!t->nblackout)
+		return 0;
+	return t->blackout_us[(uint64_t)(t->nblackout - 1) * permille / 1000];
+}
+
+static uint64_t refused_here(const struct manager *m)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < m->ncells; i++)
+		n += m->maps.cells[i].refused;
+	for (uint32_t s = 0; s < m->ic->nservices; s++) {
+		struct cman_counters c;
+
+		if (!cman_steer_counters(&m->maps, s, &c))
+			n += c.no_listener + c.assign_failed;
+	}
+	return n;
+}
+
+json_t *target_report(struct manager *m)
+{
+	struct target *t = m->target;
+	json_t *left, *report;
+
+	if (!t || !t->over)
+		return NULL;
+	left = json_array();
+	for (uint32_t k = 0; k < t->nleft; k++) {
+		char id[20];
+
+		snprintf(id, sizeof(id), "%016llx", (unsigned long long)t->left[k].id);
+		json_array_append_new(left, json_pack("{s:s,s:s}", "id", id, "reason",
+						      t->left[k].reason));
+	}
+	qsort(t->blackout_us, t->nblackout, sizeof(*t->blackout_us), compare_u32);
+	report = json_pack("{s:s,s:s,s:i,s:o,s:i,s:I,s:f,s:{s:I,s:I,s:I},s:I,s:{s:i,s:s,s:b},"
+			   "s:{s:i,s:s}}",
+			   "instance", m->alias, "via", "fd", "moved", (int)t->h.moved, "left", left,
+			   "failed", (int)t->h.failed, "new_connections_refused",
+			   (json_int_t)refused_here(m), "duration_ms",
+			   (double)(t->over_ns - t->begun_ns) / 1e6, "blackout_us", "p50",
+			   percentile(t, 500), "p99", percentile(t, 990), "max",
+			   percentile(t, 1000), "bytes_in_flight", (json_int_t)t->in_flight, "old",
+			   "pid", (int)t->peer.pid, "version", t->peer.release, "exited",
+			   (int)t->old_exited, "new", "pid", (int)getpid(), "version", cman_version);
+	return report;
+}
+
+static void answer_waiting(struct target *t)
+{
+	for (unsigned int k = 0; k < t->nwaiting; k++) {
+		json_t *report = target_report(t->m);
+
+		if (t->ok && report)
+			client_reply(t->waiting[k], report);
+		else {
+			client_error(t->waiting[k], 1, "the migration was broken off: %s",
+				     t->why[0] ? t->why : "the old instance has died; its sessions "
+							  "were taken over as far as they lived");
+			json_decref(report);
+		}
+	}
+	t->nwaiting = 0;
+	timer_end(&t->progress_timer);
+}
+
+static void final(struct target *t)
+{
+	if (t->over)
+		return;
+	t->over = true;
+	timer_end(&t->exit_timer);
+	if (t->m->maps.instance->state == CMAN_MIGRATING)
+		t->m->maps.instance->state = CMAN_RUNNING;
+	event_add(t->m, LOG_NOTICE, "took over %u sessions from release %s in %.1f ms; %u stayed there",
+		  t->h.moved, t->peer.release, (double)(t->over_ns - t->begun_ns) / 1e6, t->nleft);
+	answer_waiting(t);
+}
+
+static void on_exit_timeout(uv_timer_t *timer)
+{
+	final(timer->data);
+}
+
+static void fail_start(struct target *t)
+{
+	struct manager *m = t->m;
+
+	if (m->start_stderr >= 0)
+		dprintf(m->start_stderr, "cmand: the migration did not begin: %s\n", t->why);
+	else if (m->opt.foreground)
+		fprintf(stderr, "cmand: the migration did not begin: %s\n", t->why);
+	event_add(m, LOG_ERR, "the migration did not begin: %s", t->why);
+	m->exit_code = 1;
+	if (m->ncells) {
+		m->is_old = true; /* what is steered now is the running instance's */
+		instance_leave(m);
+	} else {
+		uv_stop(&m->loop);
+	}
+}
+
+static void over(struct target *t, bool ok)
+{
+	struct manager *m = t->m;
+
+	t->ok = ok;
+	t->over_ns = cman_now_ns();
+	CMAN_CRASH(TARGET_FINISHED);
+	if (!t->h.named && !t->h.peer_dead && !t->swapped) {
+		if (!t->why[0])
+			snprintf(t->why, sizeof(t->why), "the running instance broke it off");
+		fail_start(t);
+		return;
+	}
+	if (!t->h.named && t->h.peer_dead && !m->ncells) {
+		snprintf(t->why, sizeof(t->why),
+			 "the running instance died; start it with cmanctl startup");
+		fail_start(t);
+		return;
+	}
+	if (ok && !t->nleft && !t->old_exited && t->peer.pidfd >= 0) {
+		t->exit_timer = timer_begin(m, on_exit_timeout, EXIT_WAIT_MS, 0, t);
+		return;
+	}
+	final(t);
+}
+
+static void take_left(struct target *t, const struct cman_frame *f)
+{
+	size_t cursor = 0, n;
+	const char *reason;
+	uint64_t id;
+
+	while (!cman_frame_next_left(f, &cursor, &id, &reason, &n)) {
+		struct left *more = realloc(t->left, (t->nleft + 1) * sizeof(*more));
+
+		if (!more)
+			return;
+		t->left = more;
+		t->left[t->nleft].id = id;
+		snprintf(t->left[t->nleft].reason, sizeof(t->left[0].reason), "%.*s", (int)n, reason);
+		t->nleft++;
+	}
+}
+
+static void decide(struct target *t, const struct cman_effect *e)
+{
+	struct cman_journal *j = e->value == CMAN_REG_TAKE ? &t->peer.journal : &t->m->journal;
+	struct cman_event ev = { .type = CMAN_EV_DECIDED, .id = e->id };
+
+	ev.value = journal_settle(j, e->id, e->value);
+	CMAN_CRASH(TARGET_LIVE);
+	feed(t, ev);
+}
+
+static void run(struct target *t, const struct cman_effect *e)
+{
+	switch (e->type) {
+	case CMAN_EF_SEND:
+		peer_send_simple(&t->peer, (enum cman_frame_type)e->frame, e->id,
+				 e->rollback || t->h.rollback);
+		if (e->frame == CMAN_FRAME_PREPARED)
+			CMAN_CRASH(TARGET_PREPARED_SENT);
+		if (e->frame == CMAN_FRAME_COMMITTED)
+			CMAN_CRASH(TARGET_COMMITTED);
+		if (e->frame == CMAN_FRAME_READY)
+			CMAN_CRASH(TARGET_READY);
+		break;
+	case CMAN_EF_JOURNAL:
+		cman_journal_write(&t->m->journal, e->id, e->value, e->count);
+		if (e->value == CMAN_REG_PREPARED)
+			CMAN_CRASH(TARGET_PREPARED);
+		break;
+	case CMAN_EF_DECIDE:
+		decide(t, e);
+		break;
+	case CMAN_EF_START:
+		start(t);
+		break;
+	case CMAN_EF_TAKE_NAME:
+		CMAN_CRASH(TARGET_NAMED);
+		take_name(t);
+		break;
+	case CMAN_EF_IMPORT:
+		import(t, e->id);
+		break;
+	case CMAN_EF_ACTIVATE:
+		end_parcel(t, e->id, CMAN_ORDER_ACTIVATE, on_activated);
+		break;
+	case CMAN_EF_DISCARD:
+		end_parcel(t, e->id, CMAN_ORDER_DISCARD, on_discarded);
+		break;
+	case CMAN_EF_RESCUE:
+		if (t->m->ncells) {
+			instance_claim_name(t->m);
+			rescue_leftovers(t->m);
+		}
+		break;
+	case CMAN_EF_SWAP_ROLES:
+		source_swap(t->m, &t->peer);
+		final(t);
+		break;
+	case CMAN_EF_OVER:
+		over(t, e->ok);
+		break;
+	default:
+		break;
+	}
+}
+
+static void feed(struct target *t, struct cman_event ev)
+{
+	t->queue[t->tail++ % 64] = ev;
+	if (t->running)
+		return;
+	t->running = true;
+	while (t->head != t->tail) {
+		struct cman_effects out;
+		struct cman_event next = t->queue[t->head++ % 64];
+		int err = cman_target_step(&t->h, &next, &out);
+
+		if (err) {
+			cman_warn("an event of the handover does not belong here",
+				  "event=%s phase=%s", cman_event_name(next.type),
+				  cman_phase_name(t->h.phase));
+			if (t->peer.open && next.type <= CMAN_EV_FINISHED) {
+				peer_reject(&t->peer, "this frame does not belong here");
+				peer_close(&t->peer);
+				t->queue[t->tail++ % 64] =
+					(struct cman_event){ .type = CMAN_EV_PEER_LOST };
+			}
+			continue;
+		}
+		for (unsigned int i = 0; i < out.n; i++)
+			run(t, &out.e[i]);
+	}
+	t->running = false;
+}
+
+static void on_listeners(struct target *t, const struct cman_frame *f, int *fds)
+{
+	size_t cursor = 0, n;
+	const char *text;
+	unsigned int k = 0;
+
+	while (!cman_frame_next_text(f, CMAN_TAG_LISTENER, &cursor, &text, &n) && k < f->nfds) {
+		if (t->m->ncells) /* a rollback: we have them */
+			close(fds[k]);
+		else
+			publish_inherit(t->m, text, n, fds[k]);
+		k++;
+	}
+	for (; k < f->nfds; k++)
+		close(fds[k]);
+	event(t, CMAN_EV_HELLO, 0, true);
+}
+
+static void on_frame(void *arg, const struct cman_frame *f, int *fds)
+{
+	struct target *t = arg;
+	struct cman_event ev;
+	const uint8_t *text;
+	const char *why;
+	char path[256];
+	size_t n;
+
+	switch (f->type) {
+	case CMAN_FRAME_HELLO:
+		why = peer_check_hello(&t->peer, f);
+		cman_frame_u32(f, CMAN_TAG_SESSIONS, &t->expected);
+		if (!why && t->peer.journal.fd < 0)
+			cman_journal_open(rundir_path(t->m, t->m->alias, "journal", path,
+						      sizeof(path)),
+					  &t->peer.journal);
+		if (why) {
+			snprintf(t->why, sizeof(t->why), "%s", why);
+			event(t, CMAN_EV_HELLO, 0, false);
+		}
+		t->hello_seen = !why;
+		return;
+	case CMAN_FRAME_LISTENERS:
+		if (t->hello_seen) {
+			on_listeners(t, f, fds);
+			return;
+		}
+		break;
+	case CMAN_FRAME_ERROR:
+		if (!cman_frame_bytes(f, CMAN_TAG_TEXT, &text, &n))
+			snprintf(t->why, sizeof(t->why), "%.*s", (int)n, (const char *)text);
+		peer_close(&t->peer);
+		feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
+		return;
+	case CMAN_FRAME_BATCH:
+		ev = peer_event(f);
+		if (!parcel_of(t, ev.id) && parcel_keep(t, ev.id, f, fds)) {
+			struct parcel *p = parcel_of(t, ev.id);
+
+			feed(t, ev);
+			if (p->id == ev.id && !p->c) /* not wanted: a repeat, or out of order */
+				parcel_free(p);
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	for (unsigned int i = 0; i < f->nfds; i++)
+		close(fds[i]);
+	if (f->type == CMAN_FRAME_DONE)
+		take_left(t, f);
+	feed(t, peer_event(f));
+}
+
+static void on_lost(void *arg, bool dead)
+{
+	struct target *t = arg;
+
+	if (dead)
+		t->old_exited = true;
+	if (t->over || t->exit_timer) { /* in order: it has nothing left */
+		if (t->exit_timer)
+			final(t);
+		return;
+	}
+	if (t->h.phase == CMAN_HO_OVER)
+		return;
+	feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST, .dead = dead });
+}
+
+static struct target *target_new(struct manager *m)
+{
+	struct target *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->m = m;
+	t->begun_ns = cman_now_ns();
+	cman_target_init(&t->h);
+	return t;
+}
+
+static void ready_peer(struct target *t)
+{
+	t->peer.on_frame = on_frame;
+	t->peer.on_lost = on_lost;
+	t->peer.arg = t;
+	peer_watch(&t->peer);
+}
+
+int target_begin(struct manager *m)
+{
+	char path[256], name[CMAN_NAME_LEN + 4];
+	struct cman_chan chan;
+	struct target *t;
+	pid_t pid;
+	uid_t uid;
+	int fd, err;
+
+	rundir_path(m, m->alias, "ctl.sock", path, sizeof(path));
+	err = cman_unix_connect(path, &fd);
+	if (err) {
+		fprintf(stderr, "cmand: instance %s does not run: nothing to take over (%s: %s)\n",
+			m->alias, path, strerror(-err));
+		return err;
+	}
+	snprintf(name, sizeof(name), "%s_old", m->alias);
+	if (rundir_exists(m, name)) {
+		int lock;
+
+		if (rundir_lock(m, name, &lock) == -EWOULDBLOCK) {
+			fprintf(stderr,
+				"cmand: the old instance of an earlier migration still runs: wait for its "
+				"end, or cmanctl shutdown -c %s\n",
+				name);
+			close(fd);
+			return -EBUSY;
+		}
+		close(lock);
+		rescue_bury(m, name);
+	}
+	if (rundir_exists(m, m->name)) {
+		int lock;
+
+		if (rundir_lock(m, m->name, &lock) == -EWOULDBLOCK) {
+			fprintf(stderr, "cmand: another migration of %s is running\n", m->alias);
+			close(fd);
+			return -EBUSY;
+		}
+		close(lock);
+		rescue_bury(m, m->name);
+	}
+	err = rundir_make(m, m->name);
+	t = target_new(m);
+	if (err || !t) {
+		fprintf(stderr, "cmand: cannot make the run directory in %s: %s\n", m->ic->run_dir,
+			strerror(err ? -err : ENOMEM));
+		close(fd);
+		return err ? err : -ENOMEM;
+	}
+	m->target = t;
+	cman_chan_init(&chan, fd);
+	peer_init(&t->peer, m, &chan);
+	if (!cman_chan_peer(&t->peer.chan, &pid, &uid))
+		t->peer.pid = pid;
+	ready_peer(t);
+	CMAN_CRASH(TARGET_HELLO);
+	peer_hello(&t->peer, m->opt.via, 0);
+	return 0;
+}
+
+void target_swap(struct manager *m, struct peer *peer)
+{
+	struct target *t = target_new(m);
+
+	if (!t)
+		return;
+	t->swapped = true;
+	m->target = t;
+	peer_move(&t->peer, peer);
+	source_forget(m);
+	ready_peer(t);
+	t->hello_seen = true;
+	peer_hello(&t->peer, CMAN_VIA_FD, 0);
+}
+
+bool target_cancel(struct manager *m, bool rollback)
+{
+	if (!m->target || m->target->over || m->target->h.phase == CMAN_HO_OVER)
+		return false;
+	feed(m->target, (struct cman_event){ .type = CMAN_EV_CANCEL, .local = true,
+					     .rollback = rollback });
+	return true;
+}
+
+bool target_over(const struct manager *m)
+{
+	return !m->target || m->target->over;
+}
+
+void target_progress(const struct manager *m, uint32_t *ret_moved, uint32_t *ret_total,
+		     const char **ret_phase)
+{
+	const struct target *t = m->target;
+
+	*ret_moved = t ? t->h.moved : 0;
+	*ret_total = t ? t->expected : 0;
+	*ret_phase = t ? cman_phase_name(t->h.phase) : "none";
+}
+
+static void on_progress(uv_timer_t *timer)
+{
+	struct target *t = timer->data;
+
+	for (unsigned int k = 0; k < t->nwaiting; k++)
+		client_progress(t->waiting[k],
+				json_pack("{s:s,s:i,s:i}", "phase", cman_phase_name(t->h.phase),
+					  "moved", (int)t->h.moved, "total", (int)t->expected));
+}
+
+static void waiting_gone(void *arg)
+{
+	struct client *c = arg;
+	struct target *t = client_manager(c)->target;
+
+	for (unsigned int k = 0; t && k < t->nwaiting; k++)
+		if (t->waiting[k] == c)
+			t->waiting[k--] = t->waiting[--t->nwaiting];
+}
+
+void target_wait(struct manager *m, struct client *c)
+{
+	struct target *t = m->target;
+
+	if (!t || t->nwaiting == sizeof(t->waiting) / sizeof(*t->waiting)) {
+		client_error(c, 1, t ? "too many wait for the report already" :
+				       "no migration ran since this instance started");
+		return;
+	}
+	client_on_close(c, waiting_gone, c);
+	t->waiting[t->nwaiting++] = c;
+	if (t->over) {
+		answer_waiting(t);
+		return;
+	}
+	if (!t->progress_timer)
+		t->progress_timer = timer_begin(m, on_progress, 200, 200, t);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Crash points of the test build: see crash.h. The words that arm them lie in the shared memory of
+ * the instance, so that a test can arm one from outside while everything runs.
+ */
+#include "usr/sys/crash.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const names[] = {
+	"NONE",
+#define X(name) #name,
+	CMAN_CRASH_POINTS_LIST(X)
+#undef X
+};
+
+const char *cman_crash_name(unsigned int point)
+{
+	return point < CMAN_CRASH_COUNT ? names[point] : NULL;
+}
+
+int cman_crash_parse(const char *name)
+{
+	for (unsigned int i = 0; i < CMAN_CRASH_COUNT; i++)
+		if (!strcmp(names[i], name))
+			return (int)i;
+	return -EINVAL;
+}
+
+#ifdef CMAN_CRASH_POINTS
+
+static struct cman_instance *armed;
+static struct cman_cell *own_cell;
+
+void cman_crash_init(struct cman_instance *instance, struct cman_cell *cell)
+{
+	armed = instance;
+	own_cell = cell;
+}
+
+void cman_crash_here(enum cman_crash_point point)
+{
+	if (!armed || __atomic_load_n(&armed->crash_point, __ATOMIC_ACQUIRE) != point)
+		return;
+	if (__atomic_sub_fetch(&armed->crash_count, 1, __ATOMIC_ACQ_REL) != 0)
+		return;
+	__atomic_store_n(&armed->crash_point, CMAN_CRASH_NONE, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&armed->crash_hits, 1, __ATOMIC_ACQ_REL);
+	for (int role = 0; own_cell && role < CMAN_ROLES; role++) {
+		pid_t pid = (pid_t)(__atomic_load_n(&own_cell->role[role], __ATOMIC_ACQUIRE) &
+				    CMAN_ROLE_PID);
+
+		if ((armed->crash_also & (1u << role)) && pid && pid != getpid())
+			kill(pid, SIGKILL);
+	}
+	kill(getpid(), SIGKILL);
+}
+
+#endif
