@@ -106,6 +106,9 @@ struct cman_flow {
 #define CMAN_SLOT_RESET		  0x04 /* CLOSING: reset the legs instead of closing them */
 #define CMAN_SLOT_UNCONNECTED	  0x08 /* PREPARED: the server leg is still to be connected */
 
+/* The id of a slot in the state RESERVED is this | the number of the order that reserved it. */
+#define CMAN_RESERVED_ID 0xffff000000000000ull
+
 struct cman_slot {
 	__u8 state;	/* enum cman_slot_state */
 	__u8 eof;	/* CMAN_EOF_* */
@@ -135,7 +138,7 @@ struct cman_slot {
  * Entry number g * CMAN_PIPES_PER_CELL + n is pipe n of cell g. Written by the gateway, and by
  * the manager for entries that the gateway reserved for an import. rfd <= 0: the entry is empty.
  */
-/* An rfd of -1: reserved for the manager's import. */
+/* A negative rfd: reserved for the manager's import. */
 struct cman_pipe {
 	__s32 rfd;
 	__s32 wfd;

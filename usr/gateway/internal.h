@@ -155,7 +155,8 @@ void gw_finish(struct gateway *g, uint32_t i);
 uint32_t gw_pipe_get(struct gateway *g); /* a clean pipe's number, or NO_SLOT */
 void gw_pipe_put(struct gateway *g, uint32_t n);
 void gw_pipe_destroy(struct gateway *g, uint32_t n);
-uint32_t gw_pipe_reserve(struct gateway *g); /* an empty entry for the manager, or NO_SLOT */
+/* An empty entry for the manager, marked with a negative tag; or NO_SLOT. */
+uint32_t gw_pipe_reserve(struct gateway *g, int32_t tag);
 void gw_pipes_recover(struct gateway *g);
 
 /* recover.c */

@@ -107,14 +107,20 @@ static int close_session(struct gateway *g, uint32_t i)
 	}
 }
 
-/* Slots and pipe entries for an import. Those of an earlier try at this order are free again. */
-static int reserve(struct gateway *g, struct cman_mailbox *m)
+/*
+ * Slots and pipe entries for an import, tagged with the order's number: those of an earlier try at
+ * this order are free again, those of other imports are not touched.
+ */
+static int reserve(struct gateway *g, struct cman_mailbox *m, uint32_t seq)
 {
+	uint64_t tag = CMAN_RESERVED_ID | seq;
+	int32_t pipe_tag = -1 - (int32_t)(seq & 0x3fffffff);
+
 	for (uint32_t i = 0; i < g->high; i++)
-		if (slot_of(g, i)->state == CMAN_SLOT_RESERVED)
+		if (slot_of(g, i)->state == CMAN_SLOT_RESERVED && slot_of(g, i)->id == tag)
 			gw_slot_free(g, i);
 	for (uint32_t n = 0; n < g->pipe_high; n++)
-		if (g->env->pipes[n].rfd < 0)
+		if (g->env->pipes[n].rfd == pipe_tag)
 			g->env->pipes[n].rfd = 0;
 	if (m->n > CMAN_BATCH || m->npipes > 2 * CMAN_BATCH)
 		return -EINVAL;
@@ -126,12 +132,13 @@ static int reserve(struct gateway *g, struct cman_mailbox *m)
 
 		if (i == NO_SLOT)
 			return -ENOSPC;
+		slot_of(g, i)->id = tag;
 		set_state(slot_of(g, i), CMAN_SLOT_RESERVED);
 		CMAN_CRASH(RESERVE_SLOT);
 		m->slot[k] = i;
 	}
 	for (uint32_t k = 0; k < m->npipes; k++) {
-		uint32_t n = gw_pipe_reserve(g);
+		uint32_t n = gw_pipe_reserve(g, pipe_tag);
 
 		if (n == NO_SLOT)
 			return -ENOSPC;
@@ -191,7 +198,7 @@ void gw_orders(struct gateway *g)
 		m->status = each(g, m, release);
 		break;
 	case CMAN_ORDER_RESERVE:
-		m->status = reserve(g, m);
+		m->status = reserve(g, m, seq);
 		break;
 	case CMAN_ORDER_ACTIVATE:
 		m->status = each(g, m, activate);

@@ -82,12 +82,12 @@ void gw_pipe_put(struct gateway *g, uint32_t n)
 	g->pipe_free[g->npipe_free++] = n;
 }
 
-uint32_t gw_pipe_reserve(struct gateway *g)
+uint32_t gw_pipe_reserve(struct gateway *g, int32_t tag)
 {
 	uint32_t n = empty_entry(g);
 
 	if (n != NO_SLOT)
-		__atomic_store_n(&g->env->pipes[n].rfd, -1, __ATOMIC_RELEASE);
+		__atomic_store_n(&g->env->pipes[n].rfd, tag, __ATOMIC_RELEASE);
 	return n;
 }
 

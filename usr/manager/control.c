@@ -24,6 +24,7 @@
 #include "usr/sys/log.h"
 
 #define CLIENTS_MAX 64
+#define ACCEPT_MAX  8 /* at a time: those that were served, or have gone, make room meanwhile */
 
 struct client {
 	struct manager *m;
@@ -425,7 +426,7 @@ static void on_connect(uv_poll_t *p, int status, int events)
 
 	(void)status;
 	(void)events;
-	for (;;) {
+	for (int i = 0; i < ACCEPT_MAX; i++) {
 		int fd = accept4(m->control_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {

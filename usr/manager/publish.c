@@ -540,12 +540,38 @@ static struct cman_listener make_listener(const struct plan *p, const struct cma
 	return entry;
 }
 
+static const struct cman_listener *used_listener(const struct plan *p, const char *name)
+{
+	for (uint32_t at = 0; at < CMAN_MAX_LISTENERS; at++)
+		if (p->listeners[at].used && !strcmp(p->listeners[at].name, name))
+			return &p->listeners[at];
+	return NULL;
+}
+
+static bool is_configured(const struct plan *p, const char *name)
+{
+	for (uint32_t i = 0; i < p->ic->nlisteners; i++)
+		if (!strcmp(p->ic->listener[i].name, name))
+			return true;
+	return false;
+}
+
 static void say_listener(struct plan *p, const struct cman_listener_conf *l, uint32_t at)
 {
 	const struct cman_listener *was = &p->listeners[at];
 	const char *service = p->services[was->service].name;
+	const struct cman_listener *before = used_listener(p, l->name);
+	char from[CMAN_ENDPOINT_TEXT + 8], to[CMAN_ENDPOINT_TEXT + 8];
+	struct cman_endpoint old = { 0 };
 
-	if (!was->used)
+	if (before)
+		old = address_of(before);
+
+	if (!was->used && before && !p->listener_used[before - p->listeners])
+		changed(p, "listener %s: address %s -> %s", l->name,
+			address_text(&old, from),
+			address_text(&l->address, to));
+	else if (!was->used)
 		changed(p, "listener %s added", l->name);
 	else if (strcmp(was->name, l->name))
 		changed(p, "listener %s is now called %s", was->name, l->name);
@@ -605,7 +631,8 @@ static void remove_listeners(struct plan *p)
 		if (m->listener_fd[at] >= 0)
 			close(m->listener_fd[at]);
 		m->listener_fd[at] = -1;
-		changed(p, "listener %s removed", was->name);
+		if (!is_configured(p, was->name)) /* else its address has changed */
+			changed(p, "listener %s removed", was->name);
 	}
 }
 

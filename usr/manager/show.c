@@ -69,21 +69,22 @@ static void add_text(json_t *object, const char *key, const char *value)
 
 /* ---- the ledger ---- */
 
-static bool is_live(uint8_t state)
+/* PREPARED sessions are another instance's until the commit: shown only to who asks for them. */
+static bool is_shown(uint8_t state)
 {
-	return state >= CMAN_SLOT_ACCEPTED && state <= CMAN_SLOT_CLOSING;
+	return state >= CMAN_SLOT_PREPARED && state <= CMAN_SLOT_CLOSING;
 }
 
-/* A copy of a live slot that was not used for another session meanwhile. */
+/* A copy of a slot that was not used for another session meanwhile. */
 static bool read_slot(const struct cman_slot *slot, struct cman_slot *ret)
 {
 	const volatile struct cman_slot *now = slot;
 
-	if (!is_live(now->state))
+	if (!is_shown(now->state))
 		return false;
 	*ret = *slot;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	return now->id == ret->id && is_live(ret->state) && ret->service < CMAN_MAX_SERVICES &&
+	return now->id == ret->id && is_shown(ret->state) && ret->service < CMAN_MAX_SERVICES &&
 	       ret->listener < CMAN_MAX_LISTENERS;
 }
 
@@ -144,9 +145,9 @@ static int filter_make(struct manager *m, json_t *request, struct session_filter
 	if (!state)
 		return 0;
 	f->state = cman_slot_state_parse(state);
-	if (f->state < 0 || !is_live((uint8_t)f->state))
+	if (f->state < 0 || !is_shown((uint8_t)f->state))
 		return fail(why, "unknown state \"%s\": expected accepted, connecting, relaying, "
-			    "leaving or closing", state);
+			    "leaving, prepared or closing", state);
 	return 0;
 }
 
@@ -154,7 +155,7 @@ static bool filter_match(const struct session_filter *f, const struct cman_slot 
 {
 	if (f->service >= 0 && s->service != f->service)
 		return false;
-	if (f->state >= 0 && s->state != f->state)
+	if (f->state >= 0 ? s->state != f->state : s->state == CMAN_SLOT_PREPARED)
 		return false;
 	for (uint32_t bit = 0; f->by_source && bit < f->prefix_len; bit++)
 		if ((s->client_addr[bit / 8] ^ f->source[bit / 8]) & (0x80 >> bit % 8))
@@ -564,7 +565,7 @@ static uint32_t buffers_used(const struct cell *c)
 
 	for (uint32_t i = 0; i < n; i++)
 		for (int d = 0; d < 2; d++)
-			used += is_live(c->slots[i].state) &&
+			used += is_shown(c->slots[i].state) &&
 				(c->slots[i].bound[d] & CMAN_BOUND_KIND) == CMAN_BOUND_BUFFER;
 	return used;
 }

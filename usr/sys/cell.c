@@ -140,7 +140,8 @@ static void replace(struct cman_cell_env *env, enum cman_role role, uint64_t old
 		swap((uint64_t *)&env->cell->role[role], claim, generation << 32);
 		return;
 	}
-	__atomic_add_fetch(&env->cell->replaced[role], 1, __ATOMIC_RELAXED);
+	if (old) /* else it is the cell's first */
+		__atomic_add_fetch(&env->cell->replaced[role], 1, __ATOMIC_RELAXED);
 	watch(env, role, claim, (pid_t)pid); /* it may die before it takes the role */
 	CMAN_CRASH(ROLE_CLONED);
 }

@@ -109,7 +109,7 @@ static int filter(void)
 		SCMP_SYS(mprotect),    SCMP_SYS(mremap),       SCMP_SYS(munmap),
 		SCMP_SYS(nanosleep),   SCMP_SYS(clock_nanosleep), SCMP_SYS(pidfd_open),
 		SCMP_SYS(pipe2),       SCMP_SYS(poll),	       SCMP_SYS(ppoll),
-		SCMP_SYS(prctl),       SCMP_SYS(read),	       SCMP_SYS(readv),
+		SCMP_SYS(prctl),       SCMP_SYS(prlimit64),    SCMP_SYS(read),	       SCMP_SYS(readv),
 		SCMP_SYS(recvfrom),    SCMP_SYS(recvmsg),      SCMP_SYS(restart_syscall),
 		SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
 		SCMP_SYS(sendmsg),     SCMP_SYS(sendto),       SCMP_SYS(setsockopt),
