@@ -14,7 +14,7 @@
 # @var EXTRA_CFLAGS=           appended to the compiler's flags
 # @var V=1                     show the commands
 # @var PREFIX, DESTDIR           for install (default /usr/local, nothing)
-# @var SUITES, T                 for check: suites (lint,unit,asan,fuzz,net,fault,apps), names of tests
+# @var SUITES, T                 for check: suites (lint,unit,asan,fuzz,sim,net,fault,apps), names of tests
 # @var NODEPS=1                never try to install packages
 
 BUILD        ?= build
@@ -170,7 +170,7 @@ $(BUILD)/gen/cman.skel.h: $(BUILD)/bpf/cman.bpf.o
 
 C_DIRS   := usr/core usr/sys usr/tls usr/manager usr/gateway usr/keeper usr/http usr/coord \
 	tools/cmanctl tools/bench selftests/lib selftests/unit selftests/fuzz selftests/net \
-	selftests/fault selftests/apps
+	selftests/fault selftests/sim selftests/apps
 ALL_SRCS := $(call srcs,$(C_DIRS))
 ALL_OBJS := $(call objs,$(C_DIRS))
 CORE_OBJS := $(call objs,usr/core)
@@ -201,7 +201,7 @@ $(eval $(call STAMP,$(BUILD)/.list-all,$(ALL_SRCS)))
 UNIT_COMMON  := $(filter-out $(BUILD)/obj/selftests/unit/test_%,$(call objs,selftests/unit))
 UNIT_TESTS   := $(patsubst selftests/unit/%.c,$(BUILD)/tests/unit/%,$(sort $(wildcard selftests/unit/test_*.c)))
 FUZZ_TESTS   := $(patsubst selftests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(sort $(wildcard selftests/fuzz/fuzz_*.c)))
-TEST_HELPERS := $(patsubst selftests/%.c,$(BUILD)/tests/%,$(call srcs,selftests/net selftests/fault selftests/apps))
+TEST_HELPERS := $(patsubst selftests/%.c,$(BUILD)/tests/%,$(call srcs,selftests/net selftests/fault selftests/sim selftests/apps))
 FUZZ_MAIN    := $(if $(FUZZ),,$(BUILD)/obj/selftests/fuzz/driver.o)
 
 LINK_TEST = $(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS_A)

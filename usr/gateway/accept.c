@@ -22,6 +22,7 @@
 
 #define FD_RESERVE     64 /* descriptors kept for keepers, pipes and orders */
 #define ACCEPT_MAX     64
+#define ACCEPT_PATIENCE 32
 #define TARGET_RETRY_S 5 /* a target that refused is not the first choice for that long */
 
 /* A consistent copy of what a connect needs to know of a service. */
@@ -250,10 +251,19 @@ void gw_connect(struct gateway *g, uint32_t i)
 			CMAN_CRASH(ACCEPT_CONNECTED);
 			g->cell->target_sessions[s->service][s->target]++;
 			g->live[i].since_s = g->now_s;
-			gw_keep(g, i, CMAN_UP);
-			if (gw_poll_add(g, i, 1u << LEG_SERVER))
-				gw_reset(g, i);
-			return;
+			/* a near target has answered by now: the data can go at once */
+			err = s->bound[CMAN_UP] ? gw_write_bound(g, i, CMAN_UP) : -EAGAIN;
+			if (!err) {
+				gw_established(g, i, false);
+				return;
+			}
+			if (err == -EAGAIN) {
+				if (gw_poll_add(g, i, 1u << LEG_SERVER))
+					gw_reset(g, i);
+				return;
+			}
+			g->cell->target_sessions[s->service][s->target]--;
+			errno = -err;
 		}
 		target_failed(g, i, errno);
 		gw_drop_server(g, i);
@@ -272,28 +282,25 @@ void gw_attempt_failed(struct gateway *g, uint32_t i, int err)
 	gw_connect(g, i);
 }
 
-void gw_connected(struct gateway *g, uint32_t i)
+void gw_connected(struct gateway *g, uint32_t i, bool failed)
 {
 	struct cman_slot *s = slot_of(g, i);
-	struct tcp_info info;
-	socklen_t len = sizeof(info);
-	int err = cman_sock_error(s->server_fd);
+	int err = failed ? cman_sock_error(s->server_fd) : 0;
 
 	if (err) {
 		gw_attempt_failed(g, i, err);
 		return;
 	}
-	if (getsockopt(s->server_fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
-	    info.tcpi_state == TCP_SYN_SENT) {
-		const struct cman_service *svc = &g->env->maps.services[s->service];
-
-		if (svc->connect_timeout_s &&
-		    g->now_s - g->live[i].since_s >= svc->connect_timeout_s)
-			gw_attempt_failed(g, i, ETIMEDOUT);
-		return;
-	}
 	CMAN_CRASH(CONNECT_DONE);
 	gw_established(g, i, true);
+}
+
+void gw_connect_check(struct gateway *g, uint32_t i)
+{
+	const struct cman_service *svc = &g->env->maps.services[slot_of(g, i)->service];
+
+	if (svc->connect_timeout_s && g->now_s - g->live[i].since_s >= svc->connect_timeout_s)
+		gw_attempt_failed(g, i, ETIMEDOUT);
 }
 
 /* Over a limit: accept and reset, so that the client knows at once and the queue stays short. */
@@ -432,10 +439,14 @@ void gw_accept(struct gateway *g, uint32_t listener)
 	for (n = 0; n < g->accept_budget; n++)
 		if (accept_one(g, listener))
 			break;
-	/* one a wake when idle (a look that finds nothing costs more than it gains), more when the
-	 * queue proves to be full */
-	if (n == g->accept_budget && g->accept_budget < ACCEPT_MAX)
-		g->accept_budget *= 2;
-	else if (n < g->accept_budget)
+	/* One a wake: a look that finds nothing costs more than it gains. More while the queue proves
+	 * to be full; after a look in vain, not again for a while. */
+	if (n < g->accept_budget) {
 		g->accept_budget = 1;
+		g->accept_patience = ACCEPT_PATIENCE;
+	} else if (g->accept_patience) {
+		g->accept_patience--;
+	} else if (g->accept_budget < ACCEPT_MAX) {
+		g->accept_budget *= 2;
+	}
 }

@@ -9,9 +9,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-static void close_leg(struct cman_slot *s, int fd, uint64_t cookie)
+/* @sure: this process has had the leg all along; a successor asks the cookie first. */
+static void close_leg(struct cman_slot *s, int fd, uint64_t cookie, bool sure)
 {
-	if (fd <= 0 || cman_sock_cookie(fd) != cookie)
+	if (fd <= 0 || (!sure && cman_sock_cookie(fd) != cookie))
 		return;
 	if (s->flags & CMAN_SLOT_RESET)
 		cman_sock_abort(fd);
@@ -19,7 +20,7 @@ static void close_leg(struct cman_slot *s, int fd, uint64_t cookie)
 		close(fd);
 }
 
-void gw_finish(struct gateway *g, uint32_t i)
+void gw_finish(struct gateway *g, uint32_t i, bool sure)
 {
 	struct cman_slot *s = slot_of(g, i);
 	struct live *l = &g->live[i];
@@ -36,11 +37,11 @@ void gw_finish(struct gateway *g, uint32_t i)
 	if (l->flags & LIVE_TOUCHED)
 		fallocate(g->cell->buffer_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			  (off_t)CMAN_SLOT_BUFFER(i, 0) * CMAN_BUFFER_SIZE, 2 * CMAN_BUFFER_SIZE);
-	close_leg(s, s->client_fd, s->client_cookie);
+	close_leg(s, s->client_fd, s->client_cookie, sure);
 	CMAN_CRASH(CLOSE_CLIENT);
 	s->client_fd = 0;
 	CMAN_CRASH(CLOSE_CLIENT_STORED);
-	close_leg(s, s->server_fd, s->server_cookie);
+	close_leg(s, s->server_fd, s->server_cookie, sure);
 	CMAN_CRASH(CLOSE_SERVER);
 	s->server_fd = 0;
 	CMAN_CRASH(CLOSE_SERVER_STORED);
@@ -58,7 +59,7 @@ static void end(struct gateway *g, uint32_t i)
 	set_state(s, CMAN_SLOT_CLOSING);
 	CMAN_CRASH(CLOSE_STATE);
 	g->cell->closed++;
-	gw_finish(g, i);
+	gw_finish(g, i, true);
 }
 
 void gw_close(struct gateway *g, uint32_t i)

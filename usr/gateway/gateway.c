@@ -230,7 +230,7 @@ static void every_second(struct gateway *g, bool limits)
 		struct cman_slot *s = slot_of(g, i);
 
 		if (s->state == CMAN_SLOT_CONNECTING)
-			gw_connected(g, i);
+			gw_connect_check(g, i);
 		else if (s->state == CMAN_SLOT_RELAYING && limits)
 			idle_limits(g, i);
 	}
@@ -257,8 +257,8 @@ static void session_event(struct gateway *g, uint64_t data, uint32_t events)
 		return;
 	s = slot_of(g, i);
 	if (s->state == CMAN_SLOT_CONNECTING) {
-		if (leg == LEG_SERVER)
-			gw_connected(g, i);
+		if (leg == LEG_SERVER && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+			gw_connected(g, i, events & (EPOLLERR | EPOLLHUP));
 		else if ((events & EPOLLERR) && cman_sock_error(s->client_fd))
 			gw_reset(g, i);
 		return;

@@ -72,7 +72,7 @@ struct gateway {
 	uint64_t now_ns;
 	uint32_t now_s;
 	uint32_t swept_s; /* last once-a-second pass */
-	uint32_t accept_budget;
+	uint32_t accept_budget, accept_patience;
 	uint32_t cursor[CMAN_MAX_SERVICES]; /* round robin */
 	bool listening[CMAN_MAX_LISTENERS]; /* in the epoll set */
 	bool refused_logged;
@@ -124,8 +124,10 @@ void gw_count(struct gateway *g, const struct cman_slot *s, int by);
 void gw_accept(struct gateway *g, uint32_t listener);
 /* Chooses a target and connects, from state ACCEPTED or after a failure. May end the session. */
 void gw_connect(struct gateway *g, uint32_t i);
-/* The server leg became writable or failed while CONNECTING. */
-void gw_connected(struct gateway *g, uint32_t i);
+/* CONNECTING: the server leg became writable, or an error is pending on it. */
+void gw_connected(struct gateway *g, uint32_t i, bool failed);
+/* CONNECTING: has the attempt taken too long? */
+void gw_connect_check(struct gateway *g, uint32_t i);
 /* A pending attempt has failed, by the kernel's word or by the timeout: on to the next target. */
 void gw_attempt_failed(struct gateway *g, uint32_t i, int err);
 /* The server leg is there: relay. Early data goes out first. @polled: legs are in the epoll set */
@@ -148,8 +150,8 @@ void gw_close(struct gateway *g, uint32_t i);
 void gw_reset(struct gateway *g, uint32_t i);
 /* Both directions have ended and nothing is bound? Then closes. */
 bool gw_close_if_ended(struct gateway *g, uint32_t i);
-/* From state CLOSING, wherever a predecessor stopped. */
-void gw_finish(struct gateway *g, uint32_t i);
+/* From state CLOSING, wherever a predecessor stopped. @sure: it was not a predecessor. */
+void gw_finish(struct gateway *g, uint32_t i, bool sure);
 
 /* pipes.c */
 uint32_t gw_pipe_get(struct gateway *g); /* a clean pipe's number, or NO_SLOT */

@@ -52,7 +52,7 @@ static int release(struct gateway *g, uint32_t i)
 	gw_count(g, s, -1);
 	set_state(s, CMAN_SLOT_CLOSING);
 	CMAN_CRASH(RELEASE_CLIENT);
-	gw_finish(g, i);
+	gw_finish(g, i, false);
 	CMAN_CRASH(RELEASE_FREE);
 	return 0;
 }
@@ -90,7 +90,7 @@ static int discard(struct gateway *g, uint32_t i)
 		return -EAGAIN;
 	set_state(s, CMAN_SLOT_CLOSING);
 	CMAN_CRASH(DISCARD_SLOT);
-	gw_finish(g, i);
+	gw_finish(g, i, false);
 	return 0;
 }
 

@@ -159,7 +159,10 @@ void gw_recover_connecting(struct gateway *g, uint32_t i)
 	len = cman_sockaddr(&ss, t->family, t->addr, t->port);
 	CMAN_CRASH(RECOVER_CONNECT);
 	if (!connect(s->server_fd, (struct sockaddr *)&ss, len) || errno == EISCONN) {
-		gw_established(g, i, false);
+		/* the early data may have been written: the counters say so */
+		g->connecting--;
+		set_state(s, CMAN_SLOT_RELAYING);
+		gw_recover_slot(g, i);
 	} else if (errno == EALREADY || errno == EINPROGRESS) {
 		g->live[i].since_s = g->now_s;
 		if (gw_poll_add(g, i, 1u << LEG_SERVER))
@@ -217,7 +220,7 @@ void gw_recover(struct gateway *g)
 			g->free_head = i;
 			break;
 		case CMAN_SLOT_CLOSING:
-			gw_finish(g, i);
+			gw_finish(g, i, false);
 			break;
 		case CMAN_SLOT_ACCEPTED:
 		case CMAN_SLOT_CONNECTING:

@@ -164,7 +164,9 @@ void gw_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 		}
 		if (n == 0) {
 			CMAN_CRASH(EOF_READ);
-			if (shutdown(leg_fd(s, to), SHUT_WR) < 0 && errno != ENOTCONN) {
+			/* the second EOF ends both: closing sends the FIN */
+			if (!((s->eof | eof) == (CMAN_EOF_UP | CMAN_EOF_DOWN) && !s->bound[!dir]) &&
+			    shutdown(leg_fd(s, to), SHUT_WR) < 0 && errno != ENOTCONN) {
 				gw_reset(g, i);
 				return;
 			}
