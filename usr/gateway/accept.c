@@ -168,7 +168,6 @@ static int make_server(struct gateway *g, uint32_t i, const struct choice *c, in
 	CMAN_CRASH(ACCEPT_CONNECTING);
 	cman_cell_mark(g->env, false);
 	CMAN_CRASH(ACCEPT_UNMARKED);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (c->source_family) {
 		struct sockaddr_storage ss;
 		socklen_t len = cman_sockaddr(&ss, c->source_family, c->source, 0);

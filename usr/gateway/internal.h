@@ -29,6 +29,7 @@
 #define LIVE_SPLICE(dir)   (0x08 << (dir)) /* the direction goes by splice for now */
 #define LIVE_TOUCHED	   0x20 /* pages of the slot's own buffers may be allocated */
 #define LIVE_POLLED	   0x40 /* both legs are in the epoll set */
+#define LIVE_NODELAY	   0x80 /* TCP_NODELAY is set on the server leg */
 
 enum leg {
 	LEG_CLIENT = 0,

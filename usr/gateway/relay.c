@@ -14,6 +14,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -47,6 +49,11 @@ int gw_write_bound(struct gateway *g, uint32_t i, int dir)
 	enum leg to = dir == CMAN_UP ? LEG_SERVER : LEG_CLIENT;
 	int fd = leg_fd(s, to);
 
+	/* the client leg has it from the listener; here the first write needs none */
+	if (dir == CMAN_UP && !(l->flags & LIVE_NODELAY) && (s->flow[dir].position || l->off[dir])) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+		l->flags |= LIVE_NODELAY;
+	}
 	while (l->len[dir]) {
 		ssize_t n;
 
