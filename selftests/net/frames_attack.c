@@ -197,7 +197,7 @@ static ssize_t send_piece(int fd, const uint8_t *data, size_t n, int nfds)
 	} control = { 0 };
 	struct iovec iov = { (void *)data, n };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	int fds[253];
+	int fds[253] = { 0 };
 
 	if (nfds) {
 		struct cmsghdr *cm = (struct cmsghdr *)control.buf;
@@ -848,7 +848,8 @@ static const struct attack {
 	{ "no command", a_no_command, REPLY, "no member .*command" },
 	{ "a command that is a number", a_command_type, REPLY, "command.*expected a string" },
 	{ "a member twice", a_command_twice, REPLY, "duplicate object key" },
-	{ "an unknown command", a_command, REPLY, "unknown command .*dance.*expected one of: status" },
+	{ "an unknown command", a_command, REPLY,
+	  "unknown command .*dance.*expected one of: status" },
 	{ "a command of 64 KiB", a_long_command, REPLY, "unknown command .*aaa" },
 	{ "an unknown member", a_member, REPLY, "unknown member .*colour.*no more members" },
 	{ "an unknown member, others are known", a_member_of_close, REPLY,
@@ -869,8 +870,10 @@ static const struct attack {
 	{ "300 descriptors declared", a_too_many_fds, ERROR, "more than 252 descriptors" },
 	{ "descriptors declared, none sent", a_missing_fds, ERROR, "fewer descriptors" },
 	{ "descriptors sent, none declared", a_undeclared_fds, ERROR, "more descriptors" },
-	{ "a request with descriptors", a_request_fds, ERROR, "REQUEST: the number of descriptors" },
-	{ "a request with 252 descriptors", a_most_fds, ERROR, "JSON is missing|number of descript" },
+	{ "a request with descriptors", a_request_fds, ERROR,
+	  "REQUEST: the number of descriptors" },
+	{ "a request with 252 descriptors", a_most_fds, ERROR,
+	  "JSON is missing|number of descript" },
 	{ "garbage with 200 descriptors", a_fds_and_garbage, ERROR, "magic" },
 	{ "descriptors, then the end within the frame", a_fds_then_end, ERROR, "within a frame" },
 	{ "LISTENERS with a descriptor", a_listeners, ERROR, "LISTENERS is not expected" },
@@ -891,7 +894,8 @@ static const struct attack {
 	{ "HELLO of another alias", a_hello_alias, ERROR, "alias" },
 	{ "HELLO without an alias", a_hello_no_alias, ERROR, "ALIAS is missing" },
 	{ "HELLO of another boot", a_hello_boot, ERROR, "boot" },
-	{ "HELLO with a boot id of 15 bytes", a_hello_short_boot, ERROR, "BOOT_ID has a wrong length" },
+	{ "HELLO with a boot id of 15 bytes", a_hello_short_boot, ERROR,
+	  "BOOT_ID has a wrong length" },
 	{ "HELLO of another network namespace", a_hello_netns, ERROR, "network namespace" },
 	{ "HELLO that wants repair", a_hello_repair, ERROR, "repair" },
 	{ "HELLO with an unknown carrier", a_hello_carrier, ERROR, "CARRIER is out of range" },

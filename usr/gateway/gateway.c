@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "usr/core/rules.h"
 #include "usr/gateway/internal.h"
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
@@ -220,6 +221,23 @@ static bool any_limit(struct gateway *g)
 	return false;
 }
 
+/* The rules have changed: which one each live session falls under now. */
+static void rules_again(struct gateway *g)
+{
+	for (uint32_t i = 0; i < g->high; i++) {
+		struct cman_slot *s = slot_of(g, i);
+		int n;
+
+		if (s->state < CMAN_SLOT_ACCEPTED || s->state > CMAN_SLOT_RELAYING)
+			continue;
+		n = cman_rules_find(g->env->maps.ruletab, g->instance->nrules, s->service,
+				    s->client_addr);
+		g->cell->rule_sessions[s->rule]--;
+		s->rule = (__u16)(n < 0 ? 0 : n + 1);
+		g->cell->rule_sessions[s->rule]++;
+	}
+}
+
 static void every_second(struct gateway *g, bool limits)
 {
 	g->swept_s = g->now_s;
@@ -375,6 +393,7 @@ static void loop(struct gateway *g)
 		if (generation != g->instance->config_generation) {
 			generation = g->instance->config_generation;
 			limits = any_limit(g);
+			rules_again(g);
 		}
 		if (g->now_s != g->swept_s)
 			every_second(g, limits);

@@ -16,7 +16,7 @@
 #include "usr/sys/hold.h"
 #include "usr/sys/log.h"
 
-#define USAGE 2 /* exit code of cmanctl: the request is wrong */
+#define USAGE  2 /* exit code of cmanctl: the request is wrong */
 #define FAILED 1
 
 #define PROGRESS_MS 200
@@ -119,8 +119,8 @@ static void was_set(struct manager *m, struct client *c, const char *parameter, 
 {
 	event_add(m, LOG_NOTICE, "%s was set: %s -> %s", parameter, old, new);
 	config_changed(m);
-	client_reply(c, json_pack("{s:s, s:s, s:s}", "parameter", parameter, "old", old, "new",
-				  new));
+	client_reply(c,
+		     json_pack("{s:s, s:s, s:s}", "parameter", parameter, "old", old, "new", new));
 }
 
 static void number_was_set(struct manager *m, struct client *c, const char *parameter, uint32_t old,
@@ -190,12 +190,14 @@ static void set_service(struct manager *m, struct client *c, const char *paramet
 		store_word(svc, words[i].field, (uint32_t)n);
 		if (words[i].field == &svc->when_down)
 			cman_hold_apply(&m->maps);
-		was_set(m, c, parameter,
-			old < words[i].nwords ? words[i].words[old] : "?", words[i].words[n]);
+		was_set(m, c, parameter, old < words[i].nwords ? words[i].words[old] : "?",
+			words[i].words[n]);
 		return;
 	}
-	client_error(c, USAGE, "%s: unknown parameter: expected %s.idle_timeout, session_timeout, "
-		     "connect_timeout, balance or when_down", parameter, svc->name);
+	client_error(c, USAGE,
+		     "%s: unknown parameter: expected %s.idle_timeout, session_timeout, "
+		     "connect_timeout, balance or when_down",
+		     parameter, svc->name);
 }
 
 static bool is_configured(const struct cman_service *svc)
@@ -222,9 +224,11 @@ static void set_of_service(struct manager *m, struct client *c, const char *para
 		client_error(c, USAGE, "%s: unknown service \"%.*s\"", parameter,
 			     (int)(dot - parameter), parameter);
 	else
-		client_error(c, USAGE, "unknown parameter \"%s\": expected log_level, max_sessions, "
+		client_error(c, USAGE,
+			     "unknown parameter \"%s\": expected log_level, max_sessions, "
 			     "handover_timeout, or SERVICE.idle_timeout and the like: see cmanctl "
-			     "show parameters", parameter);
+			     "show parameters",
+			     parameter);
 }
 
 static void set_log_level(struct manager *m, struct client *c, const char *value)
@@ -232,8 +236,10 @@ static void set_log_level(struct manager *m, struct client *c, const char *value
 	int old = (int)m->maps.instance->log_level, level = cman_log_level_parse(value);
 
 	if (level < 0) {
-		client_error(c, USAGE, "log_level: \"%s\": expected one of: emerg, alert, crit, "
-			     "err, warning, notice, info, debug", value);
+		client_error(c, USAGE,
+			     "log_level: \"%s\": expected one of: emerg, alert, crit, "
+			     "err, warning, notice, info, debug",
+			     value);
 		return;
 	}
 	m->maps.instance->log_level = (uint32_t)level;
@@ -513,7 +519,8 @@ static bool parse_ids(struct client *c, json_t *ids, struct close_job *job)
 	for (size_t i = 0; i < n; i++) {
 		if (parse_id(json_array_get(ids, i), &job->wanted[i]))
 			continue;
-		client_error(c, USAGE, "member \"sessions\": expected ids of 16 hexadecimal digits");
+		client_error(c, USAGE,
+			     "member \"sessions\": expected ids of 16 hexadecimal digits");
 		return false;
 	}
 	qsort(job->wanted, n, sizeof(*job->wanted), compare_ids);
@@ -549,7 +556,8 @@ static void run_close(struct manager *m, struct client *c, json_t *request)
 		   !!json_object_get(request, "source");
 
 	if (ways != 1) {
-		client_error(c, USAGE, "close: expected one of \"sessions\", \"service\" and "
+		client_error(c, USAGE,
+			     "close: expected one of \"sessions\", \"service\" and "
 			     "\"source\"");
 		return;
 	}
@@ -628,9 +636,10 @@ static void run_shutdown(struct manager *m, struct client *c, json_t *request)
 		return;
 	}
 	if (m->stopping || !m->maps.instance) {
-		client_error(c, FAILED, m->stopping ? "this instance is stopping already" :
-						      "this instance is starting: try again in a "
-						      "moment");
+		client_error(c, FAILED,
+			     m->stopping ? "this instance is stopping already" :
+					   "this instance is starting: try again in a "
+					   "moment");
 		return;
 	}
 	job = calloc(1, sizeof(*job));
@@ -698,8 +707,8 @@ static void run_migrate_cancel(struct manager *m, struct client *c, json_t *requ
 	}
 	event_add(m, LOG_NOTICE, "the migration was cancelled%s",
 		  rollback ? ": what has moved goes back" : "");
-	client_reply(c, json_pack("{s:I, s:I}", "moved", (json_int_t)moved, "left",
-				  (json_int_t)left));
+	client_reply(c,
+		     json_pack("{s:I, s:I}", "moved", (json_int_t)moved, "left", (json_int_t)left));
 }
 
 /* ---- test builds ---- */
@@ -739,7 +748,8 @@ static void run_crash(struct manager *m, struct client *c, json_t *request)
 	in->crash_count = count ? (uint32_t)json_integer_value(count) : 1;
 	in->crash_also = crash_roles(json_object_get(request, "also"));
 	__atomic_store_n(&in->crash_point, n < 0 ? 0 : (uint32_t)n, __ATOMIC_SEQ_CST);
-	client_reply(c, json_pack("{s:s, s:I}", "point", point, "hits", (json_int_t)in->crash_hits));
+	client_reply(c,
+		     json_pack("{s:s, s:I}", "point", point, "hits", (json_int_t)in->crash_hits));
 }
 
 static void run_crash_points(struct manager *m, struct client *c, json_t *request)
@@ -749,8 +759,9 @@ static void run_crash_points(struct manager *m, struct client *c, json_t *reques
 	(void)request;
 	for (unsigned int i = 1; i < CMAN_CRASH_COUNT; i++)
 		json_array_append_new(names, json_string(cman_crash_name(i)));
-	client_reply(c, json_pack("{s:o, s:I}", "points", names, "hits",
-				  (json_int_t)(m->maps.instance ? m->maps.instance->crash_hits : 0)));
+	client_reply(c,
+		     json_pack("{s:o, s:I}", "points", names, "hits",
+			       (json_int_t)(m->maps.instance ? m->maps.instance->crash_hits : 0)));
 }
 #endif
 
@@ -830,8 +841,8 @@ static bool check_member(struct client *c, const struct command *cmd, const char
 		return true;
 	for (int i = 0; cmd->member[i].name; i++) {
 		if (strcmp(name, cmd->member[i].name)) {
-			used += (size_t)snprintf(expected + used, sizeof(expected) - used, "%s\"%s\"",
-						 used ? ", " : "", cmd->member[i].name);
+			used += (size_t)snprintf(expected + used, sizeof(expected) - used,
+						 "%s\"%s\"", used ? ", " : "", cmd->member[i].name);
 			continue;
 		}
 		if (has_kind(value, cmd->member[i].kind))

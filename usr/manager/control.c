@@ -31,13 +31,13 @@ struct client {
 	struct client *next;
 	struct cman_chan chan;
 	uv_poll_t poll;
-	bool open;    /* connection and poll handle */
-	bool busy;    /* a request waits for its reply */
-	bool asked;   /* has sent a request: no handover any more */
-	bool half;    /* sends nothing more, but still reads */
-	bool closing; /* as soon as all is sent */
-	bool running; /* within on_client(): it goes on reading and closing */
-	bool handle;  /* libuv still has @poll */
+	bool open;	   /* connection and poll handle */
+	bool busy;	   /* a request waits for its reply */
+	bool asked;	   /* has sent a request: no handover any more */
+	bool half;	   /* sends nothing more, but still reads */
+	bool closing;	   /* as soon as all is sent */
+	bool running;	   /* within on_client(): it goes on reading and closing */
+	bool handle;	   /* libuv still has @poll */
 	uint32_t sequence; /* of the request */
 	void (*on_close)(void *arg);
 	void *arg;
@@ -181,8 +181,9 @@ void client_reply(struct client *c, json_t *result)
 		err = send_json(c, CMAN_FRAME_REPLY,
 				json_pack("{s:b, s:o}", "ok", 1, "result", result));
 		if (err == -EMSGSIZE || err == -ENOMEM)
-			err = send_error(c, 1, (char[]){ "the answer is too large: ask for a part "
-							 "of it (--service, --source, --state)" });
+			err = send_error(c, 1,
+					 (char[]){ "the answer is too large: ask for a part "
+						   "of it (--service, --source, --state)" });
 	}
 	if (c->busy)
 		answered(c, err);

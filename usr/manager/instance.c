@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "usr/sys/crash.h"
+#include "usr/sys/hold.h"
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
 #include "usr/sys/steer.h"
@@ -97,6 +98,7 @@ static int make_maps(struct manager *m)
 	}
 	fill_instance(m);
 	cman_log_share_level(&m->maps.instance->log_level);
+	cman_crash_init(m->maps.instance, NULL);
 	return 0;
 }
 
@@ -256,6 +258,7 @@ static int adopt(struct manager *m)
 		return err;
 	}
 	cman_log_share_level(&m->maps.instance->log_level);
+	cman_crash_init(m->maps.instance, NULL);
 	m->ncells = m->maps.gateways;
 	for (uint32_t i = 0; i < m->ncells; i++) {
 		err = cell_adopt(m, i, ADOPT_MS);
@@ -374,6 +377,7 @@ int instance_start_beside(struct manager *m)
 
 static void accept_now(struct manager *m)
 {
+	cman_hold_apply(&m->maps); /* under this name, in the place of the other release's */
 	m->maps.instance->accepting = 1;
 	instance_sync(m);
 }

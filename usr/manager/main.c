@@ -278,6 +278,7 @@ int main(int argc, char **argv)
 	int err;
 
 	cman_proc_init(argc, argv);
+	cman_crash_init(NULL, NULL);
 	m->ready_fd = m->start_stderr = m->lock_fd = m->control_fd = -1;
 	m->hold_fd[0] = m->hold_fd[1] = -1;
 	m->journal.fd = -1;

@@ -41,7 +41,7 @@ struct plan {
 	const struct cman_conf *conf;
 	const struct cman_instance_conf *ic;
 	struct cman_conf_error *error;
-	bool live; /* cells run: they need the new listeners' descriptors */
+	bool live;	 /* cells run: they need the new listeners' descriptors */
 	json_t *changes; /* NULL: nobody asks */
 	uint32_t service_at[CMAN_MAX_SERVICES];	  /* of the configuration -> of the map */
 	uint32_t listener_at[CMAN_MAX_LISTENERS]; /* the same for listeners */
@@ -246,10 +246,11 @@ static int plan_listeners(struct plan *p)
 		for (at = 0; at < CMAN_MAX_LISTENERS && !listener_is_free(p, at); at++)
 			;
 		if (at == CMAN_MAX_LISTENERS)
-			return problem(p, -ENOSPC, ic->listener[i].line,
-				       "listener %s: no room beside the listeners that it replaces: "
-				       "expected at most %d together; try again in a moment",
-				       ic->listener[i].name, CMAN_MAX_LISTENERS);
+			return problem(
+				p, -ENOSPC, ic->listener[i].line,
+				"listener %s: no room beside the listeners that it replaces: "
+				"expected at most %d together; try again in a moment",
+				ic->listener[i].name, CMAN_MAX_LISTENERS);
 		p->listener_at[i] = at;
 		p->listener_used[at] = true;
 	}
@@ -431,12 +432,13 @@ static void retire_services(struct plan *p)
 		struct cman_service *svc = &p->m->maps.services[at];
 		bool last;
 
-		if (p->service_used[at] || (svc->state != CMAN_SERVICE_OPEN &&
-					    svc->state != CMAN_SERVICE_SUSPENDED))
+		if (p->service_used[at] ||
+		    (svc->state != CMAN_SERVICE_OPEN && svc->state != CMAN_SERVICE_SUSPENDED))
 			continue;
 		last = !service_sessions(p->m, at);
-		changed(p, last ? "service %s removed" :
-				  "service %s removed; its live sessions go on", svc->name);
+		changed(p,
+			last ? "service %s removed" : "service %s removed; its live sessions go on",
+			svc->name);
 		service_write_begin(svc);
 		svc->state = CMAN_SERVICE_RETIRED;
 		svc->when_down = CMAN_DOWN_REFUSE;
@@ -488,8 +490,7 @@ static int write_rules(struct plan *p)
 	if (err)
 		problem(p, err, p->ic->nrules ? p->ic->rule[0].line : 0,
 			"the rules cannot be given to the kernel: %s", strerror(-err));
-	else if (p->ic->nrules != p->nrules ||
-		 memcmp(rules, p->rules, p->nrules * sizeof(*rules)))
+	else if (p->ic->nrules != p->nrules || memcmp(rules, p->rules, p->nrules * sizeof(*rules)))
 		changed(p, "rules changed: %u in force", p->ic->nrules);
 	free(rules);
 	return err;
@@ -568,8 +569,7 @@ static void say_listener(struct plan *p, const struct cman_listener_conf *l, uin
 		old = address_of(before);
 
 	if (!was->used && before && !p->listener_used[before - p->listeners])
-		changed(p, "listener %s: address %s -> %s", l->name,
-			address_text(&old, from),
+		changed(p, "listener %s: address %s -> %s", l->name, address_text(&old, from),
 			address_text(&l->address, to));
 	else if (!was->used)
 		changed(p, "listener %s added", l->name);
@@ -755,7 +755,8 @@ static void warn_unused(struct manager *m, const struct cman_conf *conf,
 		event_add(m, LOG_WARNING, "%s:%u: peer %s: %s", conf->file, ic->peer->line,
 			  ic->peer->name, later);
 	if (ic->handover_listen.family)
-		event_add(m, LOG_WARNING, "%s:%u: handover_listen: %s", conf->file, ic->line, later);
+		event_add(m, LOG_WARNING, "%s:%u: handover_listen: %s", conf->file, ic->line,
+			  later);
 	if (ic->http)
 		event_add(m, LOG_WARNING, "%s:%u: http: %s", conf->file, ic->line, later);
 	if (ic->standby)
@@ -860,7 +861,8 @@ static int check_plan(struct manager *m, const struct cman_conf *next,
 	int err = cman_config_plan(m->ic, ic, m->maps.slots_per_cell, &bare);
 
 	if (!err && ic->gateways != m->maps.gateways) { /* after an adoption */
-		cman_conf_error(&bare, NULL, ic->line, "gateways, from %u to %u, cannot change in "
+		cman_conf_error(&bare, NULL, ic->line,
+				"gateways, from %u to %u, cannot change in "
 				"a running instance: expected a restart or a migration",
 				m->maps.gateways, ic->gateways);
 		err = -EINVAL;
@@ -927,7 +929,8 @@ int publish_service_index(struct manager *m, const char *name, size_t len)
 	memcpy(svc.name, name, len);
 	service_write(&m->maps.services[at], &svc);
 	event_add(m, LOG_WARNING,
-		  "service %s is not configured here: its sessions go on, without timeouts", svc.name);
+		  "service %s is not configured here: its sessions go on, without timeouts",
+		  svc.name);
 	return (int)at;
 }
 

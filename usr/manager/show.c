@@ -146,8 +146,10 @@ static int filter_make(struct manager *m, json_t *request, struct session_filter
 		return 0;
 	f->state = cman_slot_state_parse(state);
 	if (f->state < 0 || !is_shown((uint8_t)f->state))
-		return fail(why, "unknown state \"%s\": expected accepted, connecting, relaying, "
-			    "leaving, prepared or closing", state);
+		return fail(why,
+			    "unknown state \"%s\": expected accepted, connecting, relaying, "
+			    "leaving, prepared or closing",
+			    state);
 	return 0;
 }
 
@@ -379,10 +381,12 @@ static json_t *row_json(const struct manager *m, const struct row *row, uint32_t
 	add_text(o, "service", m->maps.services[s->service].name);
 	json_object_set_new(o, "client", address_json(s->client_addr, s->client_port));
 	json_object_set_new(o, "listener", address_json(row->local, row->local_port));
-	json_object_set_new(o, "source", row->source_port ?
-					 address_json(row->source, row->source_port) : json_null());
-	json_object_set_new(o, "target", row->target_port ?
-					 address_json(row->target, row->target_port) : json_null());
+	json_object_set_new(o, "source",
+			    row->source_port ? address_json(row->source, row->source_port) :
+					       json_null());
+	json_object_set_new(o, "target",
+			    row->target_port ? address_json(row->target, row->target_port) :
+					       json_null());
 	add_text(o, "state", cman_slot_state_name(s->state));
 	json_object_set_new(o, "client_tls", json_null());
 	json_object_set_new(o, "server_tls", json_null());
@@ -546,8 +550,8 @@ static json_t *show_rules(struct manager *m)
 		prefix_text(r, source, sizeof(source));
 		add_text(o, "name", r->name);
 		add_text(o, "source", source);
-		add_text(o, "service", r->service < CMAN_MAX_SERVICES ?
-						m->maps.services[r->service].name : "*");
+		add_text(o, "service",
+			 r->service < CMAN_MAX_SERVICES ? m->maps.services[r->service].name : "*");
 		add_text(o, "action", r->action < 3 ? actions[r->action] : "?");
 		add_u64(o, "max_idle_s", r->max_idle_s);
 		add_u64(o, "max_sessions", r->max_sessions);
@@ -594,11 +598,10 @@ static json_t *gateway_json(const struct cell *c)
 	add_u64(o, "recovered", s->recovered);
 	add_u64(o, "lost", s->lost);
 	add_u64(o, "last_recovery_us", s->recovery_ns / 1000);
-	json_object_set_new(o, "replaced",
-			    json_pack("{s:I, s:I}", "gateway",
-				      (json_int_t)s->replaced[CMAN_GATEWAY], "keepers",
-				      (json_int_t)(s->replaced[CMAN_KEEPER] +
-						   s->replaced[CMAN_SPARE])));
+	json_object_set_new(
+		o, "replaced",
+		json_pack("{s:I, s:I}", "gateway", (json_int_t)s->replaced[CMAN_GATEWAY], "keepers",
+			  (json_int_t)(s->replaced[CMAN_KEEPER] + s->replaced[CMAN_SPARE])));
 	add_u64(o, "beat_age_ms", now > beat ? (now - beat) / 1000000 : 0);
 	return o;
 }
@@ -721,8 +724,10 @@ json_t *show_table(struct manager *m, const char *what, json_t *request, const c
 		return show_gateways(m);
 	if (!strcmp(what, "parameters"))
 		return show_parameters(m);
-	fail(why, "show: unknown \"%s\": expected sessions, services, rules, gateways, parameters, "
-	     "events or version", what);
+	fail(why,
+	     "show: unknown \"%s\": expected sessions, services, rules, gateways, parameters, "
+	     "events or version",
+	     what);
 	return NULL;
 }
 
@@ -750,10 +755,9 @@ static void check_session(void *arg, struct cell *c, uint32_t i)
 		k->cannot++;
 	else
 		k->can++;
-	json_array_append_new(k->array,
-			      json_pack("{s:o, s:s, s:b, s:s?}", "id", id_json(s.id), "service",
-					k->m->maps.services[s.service].name, "can_move", !reason,
-					"reason", reason));
+	json_array_append_new(k->array, json_pack("{s:o, s:s, s:b, s:s?}", "id", id_json(s.id),
+						  "service", k->m->maps.services[s.service].name,
+						  "can_move", !reason, "reason", reason));
 }
 
 json_t *show_migrate_check(struct manager *m)

@@ -179,13 +179,15 @@ static void pack_flow(struct parcel *p, const struct cman_slot *slot, int dir,
 	ws->write_base[dir] = slot->flow[dir].write_base;
 	if ((bound & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE)
 		ws->pipe[dir] = 1;
+	if ((bound & CMAN_BOUND_KIND) != CMAN_BOUND_BUFFER)
+		return;
 	if (cman_flow_between(&slot->flow[dir], bound, &legs[dir], &legs[!dir], &between))
 		return; /* a reset meanwhile: the target finds out as we would */
-	if ((bound & CMAN_BOUND_KIND) == CMAN_BOUND_BUFFER && between.remain) {
+	if (between.remain) {
 		ws->buffer[dir] = p->c->buffers +
 				  (size_t)(bound & CMAN_BOUND_INDEX) * CMAN_BUFFER_SIZE;
 		ws->buffer_len[dir] = between.offset + between.remain;
-	} else if (!ws->pipe[dir]) {
+	} else {
 		ws->position[dir] = between.read;
 	}
 }
@@ -216,7 +218,11 @@ static void pack_session(struct parcel *p, struct cman_frame_writer *w, uint32_t
 	memcpy(ws.client_addr, slot->client_addr, 16);
 	if (!getpeername(server_fd, (struct sockaddr *)&ss, &len))
 		cman_sockaddr_get(&ss, ws.target_addr, &ws.target_port);
-	if (cman_sock_counters(client_fd, false, &legs[0]) ||
+	/* only a bound buffer's bytes travel in the frame; the target reads the counters anyway */
+	memset(legs, 0, sizeof(legs));
+	if (((slot->bound[0] & CMAN_BOUND_KIND) == CMAN_BOUND_BUFFER ||
+	     (slot->bound[1] & CMAN_BOUND_KIND) == CMAN_BOUND_BUFFER) &&
+	    !cman_sock_counters(client_fd, false, &legs[0]) &&
 	    cman_sock_counters(server_fd, !(slot->flags & CMAN_SLOT_SERVER_RESTORED), &legs[1]))
 		memset(legs, 0, sizeof(legs));
 	for (int dir = 0; dir < 2; dir++)

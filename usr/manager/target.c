@@ -902,7 +902,8 @@ static void on_progress(uv_timer_t *timer)
 {
 	struct target *t = timer->data;
 
-	for (unsigned int k = 0; k < t->nwaiting; k++)
+	/* downwards: one that went away is replaced by the last */
+	for (unsigned int k = t->nwaiting; k-- > 0;)
 		client_progress(t->waiting[k],
 				json_pack("{s:s,s:i,s:i}", "phase", cman_phase_name(t->h.phase),
 					  "moved", (int)t->h.moved, "total", (int)t->expected));

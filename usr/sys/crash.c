@@ -7,6 +7,9 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,10 +38,38 @@ int cman_crash_parse(const char *name)
 static struct cman_instance *armed;
 static struct cman_cell *own_cell;
 
+/* CMAN_CRASH=POINT[:COUNT] arms a manager that has no maps yet; then they take it over. */
+static struct cman_instance *from_environment(void)
+{
+	static struct cman_instance early;
+	const char *value = getenv("CMAN_CRASH");
+	char name[64];
+	unsigned int count = 1;
+	int point;
+
+	if (!value || sscanf(value, "%63[A-Z_]:%u", name, &count) < 1)
+		return NULL;
+	point = cman_crash_parse(name);
+	early.crash_count = count;
+	early.crash_point = point < 0 ? CMAN_CRASH_NONE : (uint32_t)point;
+	unsetenv("CMAN_CRASH");
+	return &early;
+}
+
 void cman_crash_init(struct cman_instance *instance, struct cman_cell *cell)
 {
-	armed = instance;
+	const struct cman_instance *early = armed;
+
 	own_cell = cell;
+	if (!instance) {
+		armed = from_environment();
+		return;
+	}
+	armed = instance;
+	if (!early || early == instance || cell || !early->crash_point)
+		return;
+	armed->crash_count = early->crash_count;
+	__atomic_store_n(&armed->crash_point, early->crash_point, __ATOMIC_RELEASE);
 }
 
 void cman_crash_here(enum cman_crash_point point)
@@ -56,6 +87,7 @@ void cman_crash_here(enum cman_crash_point point)
 		if ((armed->crash_also & (1u << role)) && pid && pid != getpid())
 			kill(pid, SIGKILL);
 	}
+	dprintf(2, "<2>dies at a crash point point=%s pid=%d\n", names[point], (int)getpid());
 	kill(getpid(), SIGKILL);
 }
 

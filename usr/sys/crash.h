@@ -60,7 +60,10 @@ enum cman_crash_point {
 };
 
 #ifdef CMAN_CRASH_POINTS
-/* Both may be NULL: then nothing ever crashes. @cell is NULL in a manager. */
+/*
+ * @cell is NULL in a manager. Without an instance (a manager that has no maps yet) the environment
+ * says what is armed: CMAN_CRASH=POINT[:COUNT]; the maps take that over.
+ */
 void cman_crash_init(struct cman_instance *instance, struct cman_cell *cell);
 void cman_crash_here(enum cman_crash_point point);
 #define CMAN_CRASH(name) cman_crash_here(CMAN_CRASH_##name)

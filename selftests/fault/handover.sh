@@ -1,0 +1,278 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# timeout: 300
+#
+# A handover in which processes die, hang, or are told to stop, at every place that matters, under load:
+# verified streams (some bulk, some slow, some half-closed), idle sessions, and connections that come
+# at a fixed rate. Whatever dies: no session may be lost but those whose last owner was killed with
+# all its keepers, no byte may be wrong, no new connection refused, and the next migration works.
+#
+# One load runs through all cases of a group, so that sessions see many handovers. CMAN_FAULT_LONG=1:
+# every point several times, sanitizers' builds by CMAN_CRASH_BUILD. CMAN_FAULT_ONLY=REGEX: cases whose
+# name matches.
+. "$(dirname "$0")/../lib/tap.sh"
+run_in_own_netns "$@"
+need_cmd ss
+
+LONG=${CMAN_FAULT_LONG:-}
+ONLY=${CMAN_FAULT_ONLY:-.}
+BIN=$CMAN_CRASH_BIN
+TOOL=$CMAN_CRASH_TESTBIN/fault/handover_tool
+BENCH=$BIN/cman-bench
+R=$T/run
+LOG=$R/t1.log
+TABLE=$T/table
+ulimit -c 0
+[ -x "$TOOL" ] && [ -x "$BIN/cmand" ] || bail "no crash-point build in $CMAN_CRASH_BUILD"
+
+# --- the instance
+
+# conf FILE GATEWAYS TIMEOUT [SERVICES]: SERVICES without "hold" drops that service
+conf() {
+	cat > "$1" <<-EOF
+	instance t1 {
+	    run_dir = "$R"
+	    gateways = $2
+	    max_sessions = 6000
+	    handover_timeout = $3
+	    log_level = "info"
+	    listener front { address = "127.0.0.1:7001"  service = "echo" }
+	    listener dead { address = "127.0.0.1:7003"  service = "dead" }
+	    service echo { targets = { "127.0.0.1:7101" } }
+	    service dead { targets = { "192.0.2.1:9" }  connect_timeout = 60 }
+	EOF
+	[[ ${4-hold} != *hold* ]] || cat >> "$1" <<-EOF
+	    listener held { address = "127.0.0.1:7002"  service = "hold" }
+	    service hold { targets = { "127.0.0.1:7102" } }
+	EOF
+	echo "}" >> "$1"
+}
+
+ctl() { timeout 40 "$BIN/cmanctl" -f "$T/c.conf" "$@"; }
+tool() { "$TOOL" "$@"; }
+
+# field NAME: of a JSON document on stdin
+field() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" | head -n 1; }
+status() { ctl status -j "$@" 2> /dev/null; }
+
+# processes: pids of all processes of the instance, zombies not counted
+processes() {
+	local p s
+	for p in /proc/[0-9]*; do
+		[ "$(readlink "$p/exe" 2> /dev/null)" = "$(readlink -f "$BIN/cmand")" ] || continue
+		s=$(sed 's/.*) //; s/ .*//' "$p/stat" 2> /dev/null)
+		[ -z "$s" ] || [ "$s" = Z ] || echo "${p#/proc/}"
+	done
+}
+
+run_files() { (cd "$R" 2> /dev/null && ls -1 | tr '\n' ' '); }
+pins() { ls -1 /sys/fs/bpf/cman 2> /dev/null | tr '\n' ' '; }
+
+# settled: one instance of the name answers and nothing of another one is there
+settled() {
+	[ "$(run_files)" = "t1 t1.log t1.sock " ] && [ "$(pins)" = "t1 " ] || return 1
+	[ "$(status | field state)" = running ] || return 1
+	local g
+	g=$(status | field gateways)
+	[ "$(processes | wc -l)" = $((1 + 3 * ${g:-2})) ]
+}
+
+# kill_all: whatever is left of an instance
+kill_all() {
+	local p
+	for p in $(processes); do kill -KILL "$p" 2> /dev/null; done
+	wait_for 5 no_processes
+	rm -rf "$R" /sys/fs/bpf/cman/* 2> /dev/null
+}
+no_processes() { [ -z "$(processes)" ]; }
+
+startup() {
+	local out
+	out=$(ctl startup 2>&1) && return
+	bail "the instance does not start: $out $(tail -n 5 "$LOG" 2>&1)"
+}
+
+# --- load
+
+# clients: sockets of the load's sessions
+clients() { ss -Htn "src = 127.0.0.2" | wc -l; }
+
+servers() {
+	"$BENCH" serve -l 127.0.0.1:7101 > "$T/serve.out" 2>&1 & track $!
+	"$BENCH" serve -l 127.0.0.1:7102 -m hold -s 512 -i 100 > "$T/hold.out" 2>&1 & track $!
+	wait_for 5 listens 7101 && wait_for 5 listens 7102 || bail "no servers"
+	# a server that never answers
+	ip route add blackhole 192.0.2.0/24 2> /dev/null
+	ip route del blackhole 192.0.2.0/24 2> /dev/null
+	ip link add dead0 type dummy && ip link set dead0 up &&
+		ip address add 192.0.2.2/24 dev dead0 &&
+		ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev dead0 nud permanent
+}
+
+LOADS=()
+load_begin() {
+	local n=$((_load = ${_load:-0} + 1))
+	LOADS=()
+	rm -f "$T"/ready.*
+	"$BENCH" stream -c 127.0.0.1:7001 -n 90 --slow 10 --idle 30 --half-close 6 \
+		--hold-connect 127.0.0.1:7002 --source 127.0.0.2 -i 20 -d 0 --connect-timeout 20 \
+		--drain-timeout 20 --progress --ready-file "$T/ready.1" -j \
+		> "$T/stream.$n" 2> "$T/stream.$n.err" &
+	LOADS+=($!)
+	"$BENCH" stream -c 127.0.0.1:7001 -n 3 -s 64k -w 256k -i 10 --source 127.0.0.2 -d 0 \
+		--drain-timeout 20 --progress --ready-file "$T/ready.2" -j \
+		> "$T/bulk.$n" 2> "$T/bulk.$n.err" &
+	LOADS+=($!)
+	"$BENCH" probe -c 127.0.0.1:7001 --rate 40 --source 127.0.0.3 -d 0 --connect-timeout 20 \
+		--progress -j > "$T/probe.$n" 2> "$T/probe.$n.err" &
+	LOADS+=($!)
+	track "${LOADS[@]}"
+	wait_for 10 test -s "$T/ready.1" && wait_for 10 test -s "$T/ready.2" || {
+		diag "$(tail -n 3 "$T/stream.$n.err" "$T/bulk.$n.err")"
+		return 1
+	}
+	WANT=$(clients)
+}
+
+# load_troubles: what the load has said so far that is not a figure
+load_troubles() {
+	local f
+	for f in "$T"/{stream,bulk,probe}."$_load".err; do
+		grep -hvE '^ *[0-9.]+ s |^ready|^$' "$f" | head -n 3
+	done
+}
+
+# load_end: stops it; what was lost, wrong or refused, one line; empty when all is well
+load_end() {
+	local p
+	for p in "${LOADS[@]}"; do kill -TERM "$p" 2> /dev/null; done
+	for p in "${LOADS[@]}"; do
+		wait_for 30 is_gone "$p" || { kill -KILL "$p"; echo "a load did not end"; }
+		wait "$p" 2> /dev/null || echo "a load failed"
+	done
+	load_troubles
+}
+
+# --- one case
+
+declare -i CASES=0
+
+# why: collects what is wrong in a case
+WHY=()
+why() { WHY+=("$*"); }
+
+begin() { # NAME: is it wanted
+	[[ $1 =~ $ONLY ]] || return 1
+	NAME=$1 WHY=() BEGAN=$(now_ms) LINE=$(cat "$LOG" 2> /dev/null | wc -l) SURVIVOR=-
+	CASES+=1
+}
+
+# log_since: what was logged in this case
+log_since() { tail -n +$((LINE + 1)) "$LOG" 2> /dev/null; }
+
+verdict() {
+	local took=$(($(now_ms) - BEGAN))
+	printf '%-34s %-9s %4s/%-4s %6s ms  %s\n' "$NAME" "$SURVIVOR" "$(clients)" "$WANT" "$took" \
+		"${WHY[*]:-ok}" >> "$TABLE"
+	if [ ${#WHY[@]} = 0 ]; then
+		ok "$NAME: survivor $SURVIVOR, $took ms"
+		return
+	fi
+	not_ok "$NAME" "$(printf '%s; ' "${WHY[@]}")"
+	diag "run_dir: $(run_files), pins: $(pins), processes: $(processes | tr '\n' ' ')"
+	log_since | tail -n 30 | cut -c1-220 | sed 's/^/#   /'
+	return 1
+}
+
+# anew: after a failed case nothing is to be trusted
+anew() {
+	load_end > /dev/null
+	kill_all
+	startup
+	load_begin || bail "no load on a fresh instance"
+}
+
+# everyone_alive: sessions and probes are as they were
+everyone_alive() {
+	local n troubles
+	n=$(clients)
+	[ "$n" = "$WANT" ] || why "sessions: $n of $WANT"
+	troubles=$(load_troubles)
+	[ -z "$troubles" ] || why "load: ${troubles//$'\n'/ | }"
+}
+
+# who: old, new, adopted by pid
+who() {
+	local pid
+	pid=$(status | field pid)
+	case $pid in
+	"") echo none ;;
+	"$OLDPID") echo old ;;
+	*) echo new ;;
+	esac
+}
+
+# aftermath: one instance remains, with startup's help if need be; and a clean migration works
+aftermath() {
+	local out rc=0
+	if wait_for "${1:-4}" settled; then
+		SURVIVOR=$(who)
+	elif [ -n "$(status | field pid)" ]; then
+		SURVIVOR=$(who)
+		wait_for 8 settled || why "not settled: run_dir $(run_files) pins $(pins) state $(status | field state)"
+	else
+		SURVIVOR=startup
+		out=$(ctl startup 2>&1) || why "startup: $out"
+		wait_for 8 settled || why "not settled after startup: run_dir $(run_files) pins $(pins)"
+	fi
+	sleep 0.05
+	everyone_alive
+	[ ${#WHY[@]} = 0 ] || return
+	clean_migration
+}
+
+clean_migration() {
+	local out rc=0
+	out=$(ctl startup --migrate -j 2> "$T/mig.err") || rc=$?
+	[ $rc = 0 ] || { why "clean migration: rc $rc $(cat "$T/mig.err")"; return; }
+	[ "$(field exited <<< "$out")" = true ] || why "clean migration: old.exited $out"
+	[ "$(field failed <<< "$out")" = 0 ] || why "clean migration: failed $(field failed <<< "$out")"
+	[ "$(field moved <<< "$out")" -ge "$WANT" ] || why "clean migration moved $(field moved <<< "$out")"
+	wait_for 4 settled || why "not settled after a clean migration: $(run_files) $(pins) $(processes | wc -l)"
+	everyone_alive
+}
+
+# crash SIDE POINT [COUNT]
+crash() {
+	local side=$1 point=$2 count=${3:-1}
+	begin "$side dies at $point${3:+ ($3)}" || return
+	OLDPID=$(status | field pid)
+	if [ "$side" = old ]; then
+		tool arm t1 "$point" "$count" || why "cannot arm"
+		ctl startup --migrate > "$T/mig" 2>&1
+	else
+		CMAN_CRASH=$point:$count ctl startup --migrate > "$T/mig" 2>&1
+	fi
+	log_since | grep -q "dies at a crash point.*$point" || why "was not reached"
+	aftermath
+	# a point that was not reached stays armed
+	tool arm t1 NONE 2> /dev/null
+	verdict || anew
+}
+
+points() { tool points | grep -E "$1"; }
+
+# --- run
+
+conf "$T/c.conf" 2 20
+servers
+startup
+load_begin || bail "no load"
+for p in $(points '^SOURCE_'); do crash old "$p"; done
+for p in $(points '^TARGET_'); do crash new "$p"; done
+troubles=$(load_end)
+is "$troubles" "" "the load through all of it: nothing lost, wrong or refused"
+ctl shutdown > /dev/null 2>&1
+wait_for 3 no_processes
+is "$(run_files)|$(pins)|$(processes)" "t1.log ||" "after shutdown nothing is left but the log"
+diag "$(cat "$TABLE")"
