@@ -43,7 +43,7 @@
 #define CMAN_BATCH	   64 /* sessions in one mailbox order, and in one handover batch */
 
 #define CMAN_BUFFER_SIZE     16384  /* bytes; a longer read goes by splice */
-#define CMAN_PIPE_SIZE	     262144 /* bytes asked for with F_SETPIPE_SZ */
+#define CMAN_PIPE_SIZE	     1048576 /* bytes asked for with F_SETPIPE_SZ; if refused, a quarter */
 #define CMAN_PIPES_PER_CELL  2048   /* entries of `pipes` that each cell owns */
 
 /* ---------------------------------------------------------------------------------------------
@@ -202,7 +202,8 @@ struct cman_mailbox {
 struct cman_cell {
 	__u64 role[CMAN_ROLES];		   /* see above */
 	__s32 own_fd[CMAN_ROLES][CMAN_OWN_FDS]; /* the role's holder; <= 0: none */
-	__u32 marks[CMAN_ROLES]; /* holder: 1 while it makes descriptors not yet recorded */
+	__u32 marks[CMAN_ROLES]; /* holder: odd while it makes or closes descriptors that are not
+				  * recorded; counts, so that a scan sees that it has happened */
 	__u32 died_marked[CMAN_ROLES]; /* successor: its predecessor died with its mark set;
 					* gateway: 0 again once the table has been scanned */
 	__u32 quit;		 /* 1: nobody is replaced any more (orders QUIT, LEAVE) */

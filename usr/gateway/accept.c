@@ -123,26 +123,29 @@ void gw_drop_server(struct gateway *g, uint32_t i)
 	s->server_cookie = 0;
 }
 
-/* Reads what the client has sent already into the hot buffer. True when there is some. */
-static bool read_early(struct gateway *g, uint32_t i)
+/* Reads what the client has sent already into the hot buffer: 1 when there is some, 0, or -errno
+ * when the client is gone. */
+static int read_early(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
 	struct live *l = &g->live[i];
 	ssize_t n;
 
 	if (s->bound[CMAN_UP])
-		return true;
+		return 1;
 	set_bound(s, CMAN_UP, CMAN_BOUND_BUFFER | CMAN_HOT_BUFFER);
 	CMAN_CRASH(ACCEPT_EARLY_BOUND);
 	n = recv(s->client_fd, buffer_at(g, CMAN_HOT_BUFFER), CMAN_BUFFER_SIZE, MSG_DONTWAIT);
 	CMAN_CRASH(ACCEPT_EARLY_READ);
-	if (n <= 0) { /* an EOF or error comes again once the legs are polled */
+	if (n <= 0) { /* an EOF comes again once the legs are polled, an error does not */
+		int err = n < 0 && errno != EAGAIN && errno != EINTR ? -errno : 0;
+
 		set_bound(s, CMAN_UP, CMAN_BOUND_NONE);
-		return false;
+		return err;
 	}
 	l->off[CMAN_UP] = 0;
 	l->len[CMAN_UP] = (uint32_t)n;
-	return true;
+	return 1;
 }
 
 /* socket, store, CONNECTING, bind to the source address. 0 or -errno with no server leg left. */
@@ -236,7 +239,13 @@ void gw_connect(struct gateway *g, uint32_t i)
 			target_failed(g, i, -err);
 			continue;
 		}
-		if (read_early(g, i)) /* the handshake's ACK rides on the data */
+		err = read_early(g, i);
+		if (err < 0) {
+			gw_drop_server(g, i);
+			gw_reset(g, i);
+			return;
+		}
+		if (err) /* the handshake's ACK rides on the data */
 			setsockopt(s->server_fd, IPPROTO_TCP, TCP_QUICKACK, &zero, sizeof(zero));
 		len = cman_sockaddr(&ss, c.target[target].family, c.target[target].addr,
 				    c.target[target].port);
@@ -252,7 +261,7 @@ void gw_connect(struct gateway *g, uint32_t i)
 			g->live[i].since_s = g->now_s;
 			/* a near target has answered by now: the data can go at once */
 			err = s->bound[CMAN_UP] ? gw_write_bound(g, i, CMAN_UP) : -EAGAIN;
-			if (!err) {
+			if (!err || g->live[i].off[CMAN_UP]) { /* it took some, so it is there */
 				gw_established(g, i, false);
 				return;
 			}
@@ -302,8 +311,11 @@ void gw_connect_check(struct gateway *g, uint32_t i)
 		gw_attempt_failed(g, i, ETIMEDOUT);
 }
 
-/* Over a limit: accept and reset, so that the client knows at once and the queue stays short. */
-static void refuse_one(struct gateway *g, int listener_fd, const char *why)
+/*
+ * Over a limit: accept and reset, so that the client knows at once and the queue stays short. 0;
+ * -EAGAIN: nobody waits, or not even this descriptor can be had.
+ */
+static int refuse_one(struct gateway *g, int listener_fd, const char *why)
 {
 	int fd;
 
@@ -311,15 +323,14 @@ static void refuse_one(struct gateway *g, int listener_fd, const char *why)
 		cman_warn("new sessions are refused", "why=\"%s\"", why);
 		g->refused_logged = true;
 	}
+	cman_cell_mark(g->env, true);
 	if (g->spare_fd > 0) { /* make room for one descriptor */
 		int spare = g->spare_fd;
 
-		cman_cell_mark(g->env, true);
 		cman_cell_own(g->env, CMAN_OWN_FIRST + 1, 0);
 		g->spare_fd = -1;
 		close(spare);
 	}
-	cman_cell_mark(g->env, true);
 	fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd >= 0) {
 		g->cell->refused++;
@@ -328,6 +339,7 @@ static void refuse_one(struct gateway *g, int listener_fd, const char *why)
 	g->spare_fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
 	cman_cell_own(g->env, CMAN_OWN_FIRST + 1, g->spare_fd > 0 ? g->spare_fd : 0);
 	cman_cell_mark(g->env, false);
+	return fd >= 0 ? 0 : -EAGAIN;
 }
 
 static const char *over_limit(struct gateway *g)
@@ -361,7 +373,7 @@ void gw_adopt(struct gateway *g, uint32_t i, int fd, uint32_t listener)
 }
 
 /* The rule that lets this client in, or none is needed. False: refuse. */
-static bool admit(struct gateway *g, struct cman_slot *s)
+static bool admitted(struct gateway *g, struct cman_slot *s)
 {
 	const struct cman_rule *r;
 	uint32_t sessions = 0;
@@ -381,6 +393,22 @@ static bool admit(struct gateway *g, struct cman_slot *s)
 	return !r->max_sessions || sessions < r->max_sessions;
 }
 
+void gw_admit(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	bool let_in;
+
+	gw_count(g, s, -1); /* counted for no rule, or for the one that a predecessor found */
+	let_in = admitted(g, s);
+	gw_count(g, s, 1);
+	if (let_in) {
+		gw_connect(g, i);
+		return;
+	}
+	g->cell->refused++;
+	gw_reset(g, i);
+}
+
 /* 0: one was accepted (or refused); -EAGAIN: nobody waits. */
 static int accept_one(struct gateway *g, uint32_t listener)
 {
@@ -396,10 +424,8 @@ static int accept_one(struct gateway *g, uint32_t listener)
 		if (i == NO_SLOT)
 			why = "max_sessions is reached";
 	}
-	if (why) {
-		refuse_one(g, listener_fd, why);
-		return 0;
-	}
+	if (why)
+		return refuse_one(g, listener_fd, why);
 	s = slot_of(g, i);
 	cman_cell_mark(g->env, true);
 	CMAN_CRASH(ACCEPT_MARKED);
@@ -409,10 +435,8 @@ static int accept_one(struct gateway *g, uint32_t listener)
 	if (fd < 0) {
 		cman_cell_mark(g->env, false);
 		gw_slot_free(g, i);
-		if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS) {
-			refuse_one(g, listener_fd, strerror(err));
-			return 0;
-		}
+		if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS)
+			return refuse_one(g, listener_fd, strerror(err));
 		return -EAGAIN;
 	}
 	cman_sockaddr_get(&ss, s->client_addr, &s->client_port);
@@ -420,15 +444,15 @@ static int accept_one(struct gateway *g, uint32_t listener)
 	cman_cell_mark(g->env, false);
 	g->connecting++;
 	g->cell->accepted++;
-	if (!admit(g, s)) {
-		gw_count(g, s, 1);
-		g->cell->refused++;
-		gw_reset(g, i);
-		return 0;
-	}
 	gw_count(g, s, 1);
-	gw_connect(g, i);
+	gw_admit(g, i);
 	return 0;
+}
+
+void gw_drain(struct gateway *g, uint32_t listener)
+{
+	while (!accept_one(g, listener))
+		;
 }
 
 void gw_accept(struct gateway *g, uint32_t listener)

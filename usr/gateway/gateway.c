@@ -176,8 +176,7 @@ void gw_listen_sync(struct gateway *g)
 		}
 		if (fd > 0 && !g->instance->listener[n].used) {
 			/* gone from the configuration: who waits in its queue is still served */
-			g->accept_budget = CMAN_MAX_LISTENERS;
-			gw_accept(g, n);
+			gw_drain(g, n);
 			cman_cell_mark(g->env, true);
 			g->cell->listener_fd[n] = 0;
 			close(fd);
@@ -199,8 +198,9 @@ static void idle_limits(struct gateway *g, uint32_t i)
 		if (!idle || max_idle < idle)
 			idle = max_idle;
 	}
-	if ((idle && g->now_s - s->active_s >= idle && g->now_s > s->active_s) ||
-	    (svc->session_timeout_s && g->now_s - s->created_s >= svc->session_timeout_s)) {
+	/* both are whole seconds, cut: only a difference of more than N is N seconds for sure */
+	if ((idle && g->now_s > s->active_s && g->now_s - s->active_s > idle) ||
+	    (svc->session_timeout_s && g->now_s - s->created_s > svc->session_timeout_s)) {
 		cman_info("a session timed out", "session=%016llx service=%s idle_s=%u age_s=%u",
 			  (unsigned long long)s->id, svc->name, g->now_s - s->active_s,
 			  g->now_s - s->created_s);
@@ -288,6 +288,15 @@ static void session_event(struct gateway *g, uint64_t data, uint32_t events)
 		return;
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		gw_pump(g, i, from, end);
+	if (events & EPOLLERR) {
+		/* nothing more comes: the rest goes now, as far as the other leg takes it */
+		while (g->live[i].gen == gen && (g->live[i].want & (1u << from))) {
+			g->live[i].want &= (uint8_t) ~(1u << from);
+			gw_pump(g, i, from, true);
+		}
+		if (g->live[i].gen == gen && s->bound[from] && was_reset(g, i, leg))
+			return;
+	}
 	if (g->live[i].gen == gen && s->bound[to] && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 		gw_pump(g, i, to, true);
 }
@@ -364,8 +373,8 @@ static void loop(struct gateway *g)
 			timeout = 0;
 		else if (cell_timeout >= 0 || g->cell->sweep_done != g->cell->sweep_wanted)
 			timeout = 1;
-		else if (g->connecting || limits)
-			timeout = 1000;
+		else if (g->connecting || limits) /* when the next second begins */
+			timeout = 1000 - (int)(g->now_ns / 1000000 % 1000);
 		n = epoll_wait(g->epfd, ev, EVENTS, timeout);
 		update_clock(g);
 		for (int k = 0; k < n; k++) {
@@ -421,6 +430,10 @@ void cman_gateway_start(struct cman_cell_env *env)
 	cman_proc_title(env->maps.instance->alias, title);
 	cman_log_init(title);
 	cman_crash_init(env->maps.instance, env->cell);
+	if (g->live) /* of an ancestor */
+		munmap(g->live, env->nslots * sizeof(*g->live));
+	if (g->pipe_free)
+		munmap(g->pipe_free, CMAN_PIPES_PER_CELL * sizeof(*g->pipe_free));
 	memset(g, 0, sizeof(*g));
 	g->env = env;
 	g->cell = env->cell;

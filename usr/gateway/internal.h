@@ -123,6 +123,10 @@ void gw_count(struct gateway *g, const struct cman_slot *s, int by);
 
 /* accept.c */
 void gw_accept(struct gateway *g, uint32_t listener);
+/* Accepts all who wait. */
+void gw_drain(struct gateway *g, uint32_t listener);
+/* From state ACCEPTED, with no server leg yet: the rules, then connect. May end the session. */
+void gw_admit(struct gateway *g, uint32_t i);
 /* Chooses a target and connects, from state ACCEPTED or after a failure. May end the session. */
 void gw_connect(struct gateway *g, uint32_t i);
 /* CONNECTING: the server leg became writable, or an error is pending on it. */

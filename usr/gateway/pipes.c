@@ -72,7 +72,8 @@ uint32_t gw_pipe_get(struct gateway *g)
 	CMAN_CRASH(PIPE_STORED);
 	cman_cell_mark(g->env, false);
 	/* over the user's soft limit the pipe stays small: slower, not wrong */
-	fcntl(fds[1], F_SETPIPE_SZ, CMAN_PIPE_SIZE);
+	if (fcntl(fds[1], F_SETPIPE_SZ, CMAN_PIPE_SIZE) < 0)
+		fcntl(fds[1], F_SETPIPE_SZ, CMAN_PIPE_SIZE / 4);
 	g->cell->pipes_open++;
 	return n;
 }

@@ -17,6 +17,8 @@
 #include "usr/gateway/internal.h"
 #include "usr/sys/log.h"
 
+#define SCAN_MARGIN 4096 /* descriptors that are no session's: keepers', orphans, an import's */
+
 static int counters(const struct cman_slot *s, struct cman_leg legs[2])
 {
 	int err = cman_sock_counters(s->client_fd, false, &legs[LEG_CLIENT]);
@@ -62,8 +64,6 @@ static int recover_flow(struct gateway *g, uint32_t i, int dir, const struct cma
 	l->off[dir] = (uint32_t)(between.read - between.remain - s->flow[dir].position);
 	if (bound == (CMAN_BOUND_BUFFER | CMAN_HOT_BUFFER) && between.remain)
 		gw_keep(g, i, dir);
-	else if (bound && !pipe)
-		l->flags |= LIVE_TOUCHED;
 	if (!between.remain) {
 		set_position(s, dir, between.read);
 		CMAN_CRASH(RECOVER_POSITION);
@@ -83,14 +83,30 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 	int err;
 
 	CMAN_CRASH(RECOVER_SLOT);
+	/* a predecessor may have used the slot's own buffers */
+	g->live[i].flags |= LIVE_TOUCHED;
+	if (s->flags & CMAN_SLOT_RESET) { /* decided already */
+		gw_reset(g, i);
+		return;
+	}
 	if (cman_sock_cookie(s->client_fd) != s->client_cookie ||
 	    cman_sock_cookie(s->server_fd) != s->server_cookie) {
+		/* the number is another's now */
+		if (cman_sock_cookie(s->client_fd) != s->client_cookie)
+			s->client_fd = 0;
+		if (cman_sock_cookie(s->server_fd) != s->server_cookie)
+			s->server_fd = 0;
 		lost(g, i, "a socket is not the one the ledger names", 0);
 		return;
 	}
 	err = counters(s, legs);
 	if (err) {
 		lost(g, i, "the counters of a socket cannot be read", err);
+		return;
+	}
+	if (cman_leg_was_reset(&legs[LEG_CLIENT], &legs[LEG_SERVER]) ||
+	    cman_leg_was_reset(&legs[LEG_SERVER], &legs[LEG_CLIENT])) {
+		gw_reset(g, i);
 		return;
 	}
 	for (int dir = 0; dir < 2; dir++) {
@@ -114,45 +130,56 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 		lost(g, i, "it cannot be polled", -errno);
 }
 
-/* The early data of a session that had not been connected: nothing of it has been written. */
-static void recover_early(struct gateway *g, uint32_t i)
+/* As counters(), for a session that may have no server leg yet: then one that never connected. */
+static int counters_connecting(const struct cman_slot *s, struct cman_leg legs[2])
 {
-	struct cman_slot *s = slot_of(g, i);
-	struct live *l = &g->live[i];
-	struct cman_leg client;
+	int err = cman_sock_counters(s->client_fd, false, &legs[LEG_CLIENT]);
 
-	if (!s->bound[CMAN_UP])
-		return;
-	if (cman_sock_counters(s->client_fd, false, &client)) {
-		set_bound(s, CMAN_UP, CMAN_BOUND_NONE);
-		return;
-	}
-	l->off[CMAN_UP] = 0;
-	l->len[CMAN_UP] = (uint32_t)(cman_leg_read(&client) - s->flow[CMAN_UP].position);
-	if (!l->len[CMAN_UP] || l->len[CMAN_UP] > CMAN_BUFFER_SIZE)
-		set_bound(s, CMAN_UP, CMAN_BOUND_NONE);
-	else
-		gw_keep(g, i, CMAN_UP);
-	l->flags |= LIVE_TOUCHED;
+	if (err)
+		return err;
+	if (s->server_fd > 0 && cman_sock_cookie(s->server_fd) == s->server_cookie)
+		return cman_sock_counters(s->server_fd, true, &legs[LEG_SERVER]);
+	legs[LEG_SERVER] = (struct cman_leg){ .tcp_state = TCP_CLOSE };
+	return 0;
 }
 
 void gw_recover_connecting(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
 	const struct cman_target *t = &g->env->maps.services[s->service].target[s->target];
+	struct cman_leg legs[2];
 	struct sockaddr_storage ss;
 	socklen_t len;
+	int err;
 
 	g->connecting++;
+	g->live[i].flags |= LIVE_TOUCHED;
 	if (cman_sock_cookie(s->client_fd) != s->client_cookie) {
+		s->client_fd = 0;
 		lost(g, i, "the client's socket is not the one the ledger names", 0);
 		return;
 	}
-	recover_early(g, i);
-	if (s->state == CMAN_SLOT_ACCEPTED ||
-	    cman_sock_cookie(s->server_fd) != s->server_cookie) {
+	err = counters_connecting(s, legs);
+	if (err) {
+		lost(g, i, "the counters of a socket cannot be read", err);
+		return;
+	}
+	/* decided already; or the client has reset it; or the server, when it had the early data */
+	if ((s->flags & CMAN_SLOT_RESET) ||
+	    cman_leg_was_reset(&legs[LEG_CLIENT], &legs[LEG_SERVER]) ||
+	    (legs[LEG_SERVER].tcp_state == TCP_CLOSE && legs[LEG_SERVER].acked)) {
+		gw_reset(g, i);
+		return;
+	}
+	err = recover_flow(g, i, CMAN_UP, legs);
+	if (err) {
+		lost(g, i, "the counters contradict the ledger", err);
+		return;
+	}
+	/* TCP_CLOSE: connect() failed, or was not called: it may not be bound to its source yet */
+	if (s->state == CMAN_SLOT_ACCEPTED || legs[LEG_SERVER].tcp_state == TCP_CLOSE) {
 		gw_drop_server(g, i);
-		gw_connect(g, i);
+		gw_admit(g, i);
 		return;
 	}
 	g->cell->target_sessions[s->service][s->target]++;
@@ -184,8 +211,9 @@ static void recover_hot(struct gateway *g)
 		if (s->bound[CMAN_UP] != hot && s->bound[CMAN_DOWN] != hot)
 			continue;
 		CMAN_CRASH(RECOVER_HOT);
-		if (s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING)
-			recover_early(g, i);
+		if ((s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING) &&
+		    !counters_connecting(s, legs))
+			recover_flow(g, i, CMAN_UP, legs);
 		else if (s->state == CMAN_SLOT_RELAYING && !counters(s, legs))
 			for (int dir = 0; dir < 2; dir++)
 				if (s->bound[dir] == hot)
@@ -220,6 +248,7 @@ void gw_recover(struct gateway *g)
 			g->free_head = i;
 			break;
 		case CMAN_SLOT_CLOSING:
+			g->live[i].flags |= LIVE_TOUCHED;
 			gw_finish(g, i, false);
 			break;
 		case CMAN_SLOT_ACCEPTED:
@@ -234,6 +263,7 @@ void gw_recover(struct gateway *g)
 			break;
 		case CMAN_SLOT_LEAVING:
 			g->cell->target_sessions[s->service][s->target]++;
+			g->live[i].flags |= LIVE_TOUCHED;
 			break;
 		case CMAN_SLOT_RESERVED:
 		case CMAN_SLOT_PREPARED:
@@ -279,34 +309,56 @@ static int listener_of(struct gateway *g, int fd)
 	return any;
 }
 
-/* A socket that nothing names: an accept or a socket() that was cut short, or a lost copy. */
+/* Does the ledger have this socket under another number? Then it is a copy, as a keeper makes. */
+static bool is_copy(struct gateway *g, uint64_t cookie)
+{
+	for (uint32_t i = 0; i < g->high; i++) {
+		const struct cman_slot *s = slot_of(g, i);
+
+		if (s->state != CMAN_SLOT_FREE &&
+		    (s->client_cookie == cookie || s->server_cookie == cookie))
+			return true;
+	}
+	return false;
+}
+
+/* Just accepted: connected through a listener, not in the ledger, nothing ever read or written. */
+static bool is_young(struct gateway *g, int fd, int *ret_listener, struct sockaddr_storage *ret_peer)
+{
+	socklen_t len = sizeof(*ret_peer), plen = sizeof(int);
+	struct cman_leg leg;
+	int protocol = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &plen) || protocol != IPPROTO_TCP ||
+	    getpeername(fd, (struct sockaddr *)ret_peer, &len) ||
+	    cman_sock_counters(fd, false, &leg) || cman_leg_read(&leg) || cman_leg_written(&leg))
+		return false;
+	*ret_listener = listener_of(g, fd);
+	return *ret_listener >= 0 && !is_copy(g, cman_sock_cookie(fd));
+}
+
+/*
+ * A descriptor that nothing names: an accept or a socket() that was cut short, or a lost copy. What
+ * is adopted stays ACCEPTED until the scan is over: its server leg is not for this scan to find.
+ */
 static void settle(struct gateway *g, int fd, bool adopt)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	int protocol = 0, n;
-	socklen_t plen = sizeof(protocol);
+	struct cman_slot *s;
 	uint32_t i;
+	int n;
 
-	if (adopt &&
-	    !getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &plen) && protocol == IPPROTO_TCP &&
-	    !getpeername(fd, (struct sockaddr *)&ss, &len)) {
-		n = listener_of(g, fd);
-		i = n < 0 ? NO_SLOT : gw_slot_take(g);
-		if (i != NO_SLOT) {
-			struct cman_slot *s = slot_of(g, i);
-
-			CMAN_CRASH(RECOVER_ADOPT);
-			cman_sockaddr_get(&ss, s->client_addr, &s->client_port);
-			gw_adopt(g, i, fd, (uint32_t)n);
-			g->connecting++;
-			g->cell->accepted++;
-			gw_count(g, s, 1);
-			gw_connect(g, i);
-			return;
-		}
+	if (!adopt || !is_young(g, fd, &n, &ss) || (i = gw_slot_take(g)) == NO_SLOT) {
+		close(fd);
+		return;
 	}
-	close(fd);
+	s = slot_of(g, i);
+	CMAN_CRASH(RECOVER_ADOPT);
+	cman_sockaddr_get(&ss, s->client_addr, &s->client_port);
+	gw_adopt(g, i, fd, (uint32_t)n);
+	g->connecting++;
+	g->cell->accepted++;
+	gw_count(g, s, 1);
 }
 
 static void know(uint8_t *known, uint32_t limit, int fd)
@@ -315,37 +367,51 @@ static void know(uint8_t *known, uint32_t limit, int fd)
 		known[fd] = 1;
 }
 
-/* Is another process of the cell, or the manager, just making descriptors? */
-static bool busy(const struct cman_cell *c)
+/* What the other processes that make descriptors have done so far. */
+struct makers {
+	uint32_t keeper, spare, importing;
+};
+
+/* False: one of them is just making some, or has done so since @ret_makers was filled. */
+static bool makers_idle(const struct cman_cell *c, struct makers *ret_makers, bool again)
 {
-	return (__atomic_load_n(&c->importing, __ATOMIC_ACQUIRE) & 0xffff) ||
-	       __atomic_load_n(&c->marks[CMAN_KEEPER], __ATOMIC_ACQUIRE) ||
-	       __atomic_load_n(&c->marks[CMAN_SPARE], __ATOMIC_ACQUIRE);
+	struct makers now = {
+		.keeper = __atomic_load_n(&c->marks[CMAN_KEEPER], __ATOMIC_SEQ_CST),
+		.spare = __atomic_load_n(&c->marks[CMAN_SPARE], __ATOMIC_SEQ_CST),
+		.importing = __atomic_load_n(&c->importing, __ATOMIC_SEQ_CST),
+	};
+
+	if ((now.keeper | now.spare) & 1 || now.importing & 0xffff)
+		return false;
+	if (again)
+		return !memcmp(&now, ret_makers, sizeof(now));
+	*ret_makers = now;
+	return true;
 }
 
-static void know_all(struct gateway *g, uint8_t *known)
+static void know_all(struct gateway *g, uint8_t *known, uint32_t limit)
 {
 	const struct cman_cell *c = g->cell;
 
 	for (uint32_t i = 0; i < g->high; i++) {
 		if (slot_of(g, i)->state == CMAN_SLOT_FREE)
 			continue;
-		know(known, g->fd_limit, slot_of(g, i)->client_fd);
-		know(known, g->fd_limit, slot_of(g, i)->server_fd);
+		know(known, limit, slot_of(g, i)->client_fd);
+		know(known, limit, slot_of(g, i)->server_fd);
 	}
 	for (uint32_t n = 0; n < CMAN_PIPES_PER_CELL; n++) {
-		know(known, g->fd_limit, g->env->pipes[n].rfd);
-		know(known, g->fd_limit, g->env->pipes[n].wfd);
+		know(known, limit, g->env->pipes[n].rfd);
+		know(known, limit, g->env->pipes[n].wfd);
 	}
 	for (int n = 0; n < CMAN_MAX_LISTENERS; n++)
-		know(known, g->fd_limit, c->listener_fd[n]);
-	know(known, g->fd_limit, c->buffer_fd);
-	know(known, g->fd_limit, c->kick_fd);
-	know(known, g->fd_limit, c->done_fd);
-	know(known, g->fd_limit, c->keeper_fd);
+		know(known, limit, c->listener_fd[n]);
+	know(known, limit, c->buffer_fd);
+	know(known, limit, c->kick_fd);
+	know(known, limit, c->done_fd);
+	know(known, limit, c->keeper_fd);
 }
 
-/* Is it private to a role? Read after busy() said no: whoever made it has recorded it. */
+/* Is it private to a role? */
 static bool owned(const struct cman_cell *c, int fd)
 {
 	for (int r = 0; r < CMAN_ROLES; r++)
@@ -355,32 +421,49 @@ static bool owned(const struct cman_cell *c, int fd)
 	return false;
 }
 
+/*
+ * No number is above this: the lowest free one is given out, so it is below all that were ever open
+ * at once. (A table may have room for a million.)
+ */
+static uint32_t numbers_used(const struct gateway *g)
+{
+	uint64_t n = 2ull * g->high + 2ull * g->pipe_high + CMAN_MAX_LISTENERS + SCAN_MARGIN;
+
+	return n < g->fd_limit ? (uint32_t)n : g->fd_limit;
+}
+
 void gw_sweep(struct gateway *g)
 {
 	struct cman_cell *c = g->cell;
 	uint32_t wanted = __atomic_load_n(&c->sweep_wanted, __ATOMIC_ACQUIRE);
-	uint32_t importing = __atomic_load_n(&c->importing, __ATOMIC_ACQUIRE);
-	bool adopt = c->died_marked[CMAN_GATEWAY], whole = true;
+	uint32_t limit = numbers_used(g);
+	bool adopt = c->died_marked[CMAN_GATEWAY];
+	struct makers makers;
 	uint8_t *known;
+	uint32_t fd;
 
-	if (busy(c))
+	if (!makers_idle(c, &makers, false))
 		return; /* soon */
-	known = calloc(1, g->fd_limit);
+	known = calloc(1, limit);
 	if (!known)
 		return;
-	know_all(g, known);
-	for (uint32_t fd = 3; fd < g->fd_limit && whole; fd++) {
-		if (known[fd] || fcntl((int)fd, F_GETFD) < 0)
+	know_all(g, known, limit);
+	for (fd = 3; fd < limit; fd++) {
+		if (known[fd] || fcntl((int)fd, F_GETFD) < 0 || owned(c, (int)fd))
 			continue;
-		if (busy(c) || c->importing != importing)
-			whole = false; /* it may be theirs: again, later */
-		else if (!owned(c, (int)fd))
-			settle(g, (int)fd, adopt);
+		/* Between these two looks at the makers nobody recorded or closed it: so it belongs to
+		 * nobody, and nobody else will close it. */
+		if (!makers_idle(c, &makers, true))
+			break; /* it may be theirs: again, later */
+		settle(g, (int)fd, adopt);
 	}
 	CMAN_CRASH(RECOVER_SCAN);
-	if (whole) {
+	free(known);
+	if (fd == limit) {
 		memset(c->died_marked, 0, sizeof(c->died_marked));
 		c->sweep_done = wanted;
 	}
-	free(known);
+	for (uint32_t i = 0; adopt && i < g->high; i++)
+		if (slot_of(g, i)->state == CMAN_SLOT_ACCEPTED)
+			gw_admit(g, i);
 }

@@ -20,7 +20,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define ROUNDS	     8		 /* pieces a turn, so that no session starves another */
+#define ROUNDS	     8		 /* pieces a turn, so that no session starves another, */
+#define TURN_BYTES   (1024 * 1024) /* and bytes */
 #define SPLICE_SMALL (32 * 1024) /* a splice of less goes back to the buffer */
 
 void gw_keep(struct gateway *g, uint32_t i, int dir)
@@ -77,22 +78,33 @@ int gw_write_bound(struct gateway *g, uint32_t i, int dir)
 		l->len[dir] -= (uint32_t)n;
 		if (pipe)
 			CMAN_CRASH(SPLICE_OUT);
-		else
+		else if (number == CMAN_HOT_BUFFER)
 			CMAN_CRASH(RELAY_SENT);
+		else
+			CMAN_CRASH(RELAY_REST_SENT);
 	}
 	set_position(s, dir, s->flow[dir].position + l->off[dir]);
-	CMAN_CRASH(RELAY_POSITION);
-	set_bound(s, dir, CMAN_BOUND_NONE);
-	CMAN_CRASH(RELAY_UNBOUND);
 	if (pipe)
+		CMAN_CRASH(SPLICE_POSITION);
+	else
+		CMAN_CRASH(RELAY_POSITION);
+	set_bound(s, dir, CMAN_BOUND_NONE);
+	if (pipe) {
+		CMAN_CRASH(SPLICE_UNBOUND);
 		gw_pipe_put(g, number);
+	} else {
+		CMAN_CRASH(RELAY_UNBOUND);
+	}
 	g->cell->bytes[dir] += l->off[dir];
 	l->off[dir] = 0;
 	return 0;
 }
 
-/* Bytes read and bound; 0 is EOF; -EAGAIN: nothing there. Unbinds when nothing was read. */
-static ssize_t read_bound(struct gateway *g, uint32_t i, int dir)
+/*
+ * Bytes read and bound; 0 is EOF; -EAGAIN: nothing there. Unbinds when nothing was read. *ret_more:
+ * there may be more, which gives no further edge.
+ */
+static ssize_t read_bound(struct gateway *g, uint32_t i, int dir, bool *ret_more)
 {
 	struct cman_slot *s = slot_of(g, i);
 	struct live *l = &g->live[i];
@@ -112,6 +124,7 @@ static ssize_t read_bound(struct gateway *g, uint32_t i, int dir)
 		CMAN_CRASH(SPLICE_IN);
 		if (n < SPLICE_SMALL)
 			l->flags &= (uint8_t)~LIVE_SPLICE(dir);
+		*ret_more = true; /* the pipe may have been full: small pieces use up its slots */
 	} else {
 		set_bound(s, dir, CMAN_BOUND_BUFFER | CMAN_HOT_BUFFER);
 		CMAN_CRASH(RELAY_BOUND);
@@ -119,7 +132,8 @@ static ssize_t read_bound(struct gateway *g, uint32_t i, int dir)
 			n = recv(fd, buffer_at(g, CMAN_HOT_BUFFER), CMAN_BUFFER_SIZE, MSG_DONTWAIT);
 		while (n < 0 && errno == EINTR);
 		CMAN_CRASH(RELAY_READ);
-		if (n == CMAN_BUFFER_SIZE)
+		*ret_more = n == CMAN_BUFFER_SIZE;
+		if (*ret_more)
 			l->flags |= (uint8_t)LIVE_SPLICE(dir);
 	}
 	if (n <= 0) {
@@ -139,10 +153,12 @@ void gw_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 	struct cman_slot *s = slot_of(g, i);
 	enum leg to = dir == CMAN_UP ? LEG_SERVER : LEG_CLIENT;
 	uint8_t eof = dir == CMAN_UP ? CMAN_EOF_UP : CMAN_EOF_DOWN;
+	ssize_t moved = 0;
 
 	if (s->active_s != g->now_s)
 		s->active_s = g->now_s;
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < ROUNDS && moved < TURN_BYTES; round++) {
+		bool more;
 		ssize_t n;
 		int err;
 
@@ -162,7 +178,7 @@ void gw_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 			gw_close_if_ended(g, i);
 			return;
 		}
-		n = read_bound(g, i, dir);
+		n = read_bound(g, i, dir, &more);
 		if (n == -EAGAIN)
 			return;
 		if (n < 0) {
@@ -192,7 +208,7 @@ void gw_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 			gw_reset(g, i);
 			return;
 		}
-		if (!greedy && n < CMAN_BUFFER_SIZE)
+		if (!greedy && !more)
 			return;
 	}
 	gw_queue(g, i, 1u << dir);

@@ -24,7 +24,17 @@ struct keeper {
 	struct cman_cell_env *env;
 	struct cman_chan manager;
 	bool connected;
+	bool queueing; /* marked: an answer waits, with duplicates of its descriptors */
 };
+
+/* What is queued holds descriptors that nothing names: no scan meanwhile, and one if we die. */
+static void mark_queue(struct keeper *k, bool queueing)
+{
+	if (queueing == k->queueing)
+		return;
+	k->queueing = queueing;
+	cman_cell_mark(k->env, queueing);
+}
 
 static void hang_up(struct keeper *k)
 {
@@ -33,13 +43,19 @@ static void hang_up(struct keeper *k)
 	cman_cell_mark(k->env, true);
 	cman_cell_own(k->env, OWN_MANAGER, 0);
 	cman_chan_fini(&k->manager);
+	mark_queue(k, false);
 	cman_cell_mark(k->env, false);
 	k->connected = false;
 }
 
 static int reply(struct keeper *k, struct cman_frame_writer *w, const int *fds, unsigned int n)
 {
-	return cman_chan_send(&k->manager, w, fds, n);
+	int err;
+
+	mark_queue(k, true);
+	err = cman_chan_send(&k->manager, w, fds, n);
+	mark_queue(k, cman_chan_wants_write(&k->manager));
+	return err;
 }
 
 static int refuse(struct keeper *k, const struct cman_frame *f, const char *why)
@@ -165,7 +181,6 @@ static void answer_call(struct keeper *k)
 		goto out;
 	}
 	hang_up(k); /* a new manager replaces the old one */
-	cman_cell_mark(k->env, true);
 	k->manager = caller;
 	k->manager.out_tail = &k->manager.out_head;
 	k->connected = true;
@@ -212,6 +227,8 @@ void cman_keeper_start(struct cman_cell_env *env)
 
 				if (p[i].revents & POLLOUT)
 					err = cman_chan_flush(&k.manager);
+				if (!err)
+					mark_queue(&k, false);
 				if (err && err != -EAGAIN)
 					hang_up(&k);
 				else

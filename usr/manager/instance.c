@@ -96,6 +96,9 @@ static int make_maps(struct manager *m)
 		cman_err("cannot make the BPF maps", "why=\"%s\" err=\"%s\"", why, strerror(-err));
 		return err;
 	}
+	err = rundir_write_pins(m);
+	if (err)
+		return err;
 	fill_instance(m);
 	cman_log_share_level(&m->maps.instance->log_level);
 	cman_crash_init(m->maps.instance, NULL);
@@ -141,26 +144,6 @@ static int start_fresh(struct manager *m)
 
 /* ---- adoption ---- */
 
-struct lookup {
-	uint16_t batch;
-	uint64_t id;
-	enum cman_register value;
-};
-
-static int match_batch(void *arg, uint64_t id, enum cman_register value, uint32_t count,
-		       uint64_t time_ns)
-{
-	struct lookup *l = arg;
-
-	(void)count;
-	(void)time_ns;
-	if ((uint16_t)id == l->batch) {
-		l->id = id;
-		l->value = value;
-	}
-	return 0;
-}
-
 /*
  * Asks the journals of the other sides (ALIAS, ALIAS_old, ALIAS_new), under their locks, for a
  * register. UNKNOWN: no other side knows the batch.
@@ -190,28 +173,28 @@ static enum cman_register ask_others(struct manager *m, uint64_t id, enum cman_r
 /* What is to be done with a slot that a handover left undecided (PROTOCOL H1..H6). */
 static enum cman_order undecided(struct manager *m, const struct cman_slot *s)
 {
-	struct lookup l = { .batch = s->batch };
-	enum cman_register other;
+	enum cman_register value, other;
+	uint64_t id;
 
 	if (s->state == CMAN_SLOT_RESERVED)
 		return CMAN_ORDER_DISCARD;
-	cman_journal_each(&m->journal, match_batch, &l);
+	value = journal_of_slot(&m->journal, s, &id);
 	if (s->state == CMAN_SLOT_LEAVING) {
-		if (l.value == CMAN_REG_PARKED)
-			l.value = journal_settle(&m->journal, l.id, CMAN_REG_ABORT);
-		if (l.value != CMAN_REG_COMMIT && l.value != CMAN_REG_TAKE)
+		if (value == CMAN_REG_PARKED)
+			value = journal_settle(&m->journal, id, CMAN_REG_ABORT);
+		if (value != CMAN_REG_COMMIT && value != CMAN_REG_TAKE)
 			return CMAN_ORDER_THAW;
-		other = ask_others(m, l.id, CMAN_REG_DROP);
+		other = ask_others(m, id, CMAN_REG_DROP);
 		return cman_handover_owner(other) == CMAN_OWNER_TARGET ? CMAN_ORDER_RELEASE :
 									CMAN_ORDER_THAW;
 	}
-	if (l.value == CMAN_REG_PREPARED) {
-		other = ask_others(m, l.id, CMAN_REG_TAKE);
+	if (value == CMAN_REG_PREPARED) {
+		other = ask_others(m, id, CMAN_REG_TAKE);
 		if (other == CMAN_REG_UNKNOWN || other == CMAN_REG_TAKE ||
 		    other == CMAN_REG_COMMIT)
-			l.value = journal_settle(&m->journal, l.id, CMAN_REG_LIVE);
+			value = journal_settle(&m->journal, id, CMAN_REG_LIVE);
 	}
-	return cman_handover_owner(l.value) == CMAN_OWNER_TARGET ? CMAN_ORDER_ACTIVATE :
+	return cman_handover_owner(value) == CMAN_OWNER_TARGET ? CMAN_ORDER_ACTIVATE :
 								   CMAN_ORDER_DISCARD;
 }
 
@@ -282,6 +265,12 @@ static int adopt(struct manager *m)
 	m->is_old = !m->maps.instance->accepting && strcmp(m->name, m->alias);
 	if (m->is_old)
 		return 0;
+	/* whoever died may have handed the steering to another one already */
+	err = cman_steer_take(&m->maps, m->name);
+	if (err == -ENOENT)
+		err = cman_steer_attach(&m->maps);
+	if (err)
+		cman_err("cannot take the steering back", "err=\"%s\"", strerror(-err));
 	m->maps.instance->accepting = 1;
 	for (uint32_t l = 0; l < CMAN_MAX_LISTENERS; l++)
 		if (m->maps.instance->listener[l].used && m->listener_fd[l] >= 0)
@@ -308,6 +297,7 @@ static int try_adopt(struct manager *m)
 
 	if (err)
 		return err;
+	rundir_follow(m);
 	err = adopt(m);
 	if (!err)
 		return 0;
@@ -437,6 +427,9 @@ static void now_ready(struct manager *m)
 		close(m->ready_fd);
 		m->ready_fd = -1;
 	}
+	if (m->start_stderr >= 0) /* who started us may wait for its end of file */
+		close(m->start_stderr);
+	m->start_stderr = -1;
 	event_add(m, LOG_NOTICE, "instance %s of release %s is ready: %u listeners, %u gateways",
 		  m->name, cman_version, m->ic->nlisteners, m->ncells);
 }

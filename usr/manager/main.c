@@ -196,7 +196,8 @@ static int daemonise(struct manager *m)
 		while (n < 0 && errno == EINTR);
 		exit(n == 1 ? status - '0' : 1);
 	}
-	close(fds[0]);
+	/* whatever else the caller has open must not live as long as we do */
+	cman_proc_close_others(&fds[1], 1);
 	setsid();
 	m->ready_fd = fds[1];
 	if (m->ic->log)

@@ -200,8 +200,12 @@ int rundir_make(struct manager *m, const char *name); /* + lock; -EWOULDBLOCK: s
 bool rundir_exists(const struct manager *m, const char *name);
 /* Takes the lock of an existing folder. -EWOULDBLOCK: its manager lives. */
 int rundir_lock(struct manager *m, const char *name, int *ret_fd);
-/* Swaps or renames folder and pins together, idempotently; links are made anew. */
+/* Swaps, or renames to a name that is free; then what rundir_follow() does. */
 int rundir_rename(struct manager *m, const char *from, const char *to, bool exchange);
+/* Pins and links get the names that the folders have: somebody may have died in between. */
+int rundir_follow(struct manager *m);
+/* Which pins belong to the own folder; once they are made. */
+int rundir_write_pins(struct manager *m);
 void rundir_remove(struct manager *m, const char *name);
 int rundir_write_pid(struct manager *m);
 /* A handover may have renamed the folder: sets m->name to what it is called now. */

@@ -277,3 +277,36 @@ enum cman_register journal_settle(struct cman_journal *j, uint64_t id, enum cman
 		cman_journal_decide(j, id, CMAN_REG_UNKNOWN, want, &value);
 	return value;
 }
+
+struct lookup {
+	bool leaving;
+	uint16_t batch;
+	uint64_t id;
+	enum cman_register value;
+};
+
+static int of_slot(void *arg, uint64_t id, enum cman_register value, uint32_t count,
+		   uint64_t time_ns)
+{
+	struct lookup *l = arg;
+	bool sources = value >= CMAN_REG_PARKED && value <= CMAN_REG_TAKE;
+
+	(void)count;
+	(void)time_ns;
+	if ((uint16_t)id == l->batch && sources == l->leaving && value != CMAN_REG_DONE) {
+		l->id = id;
+		l->value = value;
+	}
+	return 0;
+}
+
+enum cman_register journal_of_slot(struct cman_journal *j, const struct cman_slot *slot,
+				   uint64_t *ret_id)
+{
+	struct lookup l = { .leaving = slot->state == CMAN_SLOT_LEAVING, .batch = slot->batch };
+
+	if (j->fd >= 0)
+		cman_journal_each(j, of_slot, &l);
+	*ret_id = l.id;
+	return l.value;
+}

@@ -52,4 +52,12 @@ struct cman_event peer_event(const struct cman_frame *f);
  */
 enum cman_register journal_settle(struct cman_journal *j, uint64_t id, enum cman_register want);
 
+/*
+ * What @j, the journal of the instance that has @slot, says about the batch of a LEAVING or PREPARED
+ * slot. The slot knows the low bits of the id only: an instance may have been source and target
+ * before, with the same numbers. Of those this can only be one that is not DONE, and of its role.
+ */
+enum cman_register journal_of_slot(struct cman_journal *j, const struct cman_slot *slot,
+				   uint64_t *ret_id);
+
 #endif

@@ -250,28 +250,10 @@ static bool here_already(const struct manager *m, uint64_t id)
 	return false;
 }
 
-struct lookup {
-	uint16_t batch;
-	uint64_t id;
-	enum cman_register value;
-};
-
-static int match(void *arg, uint64_t id, enum cman_register value, uint32_t count, uint64_t time_ns)
-{
-	struct lookup *l = arg;
-
-	(void)count;
-	(void)time_ns;
-	if ((uint16_t)id == l->batch) {
-		l->id = id;
-		l->value = value;
-	}
-	return 0;
-}
-
 static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
 {
-	struct lookup l = { .batch = s->batch };
+	enum cman_register value;
+	uint64_t id;
 
 	switch ((enum cman_slot_state)s->state) {
 	case CMAN_SLOT_ACCEPTED:
@@ -279,15 +261,14 @@ static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
 	case CMAN_SLOT_RELAYING:
 		break;
 	case CMAN_SLOT_PREPARED: /* it was the target: ours unless it had gone live */
-		cman_journal_each(&r->journal, match, &l);
-		if (cman_handover_owner(l.value) != CMAN_OWNER_TARGET)
+		value = journal_of_slot(&r->journal, s, &id);
+		if (cman_handover_owner(value) != CMAN_OWNER_TARGET)
 			return false;
 		break;
 	case CMAN_SLOT_LEAVING: /* it was the source: ours already if we went live */
-		cman_journal_each(&r->journal, match, &l);
-		if (l.id && cman_handover_owner(journal_settle(&r->m->journal, l.id,
-							       CMAN_REG_DROP)) ==
-				    CMAN_OWNER_TARGET)
+		journal_of_slot(&r->journal, s, &id);
+		if (id && cman_handover_owner(journal_settle(&r->m->journal, id,
+							     CMAN_REG_DROP)) == CMAN_OWNER_TARGET)
 			return false;
 		break;
 	default:
@@ -556,6 +537,7 @@ void rescue_leftovers(struct manager *m)
 
 	if (m->rescuing)
 		return;
+	rundir_follow(m);
 	rundir_refresh(m);
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
 		char name[CMAN_NAME_LEN + 4];
@@ -603,6 +585,7 @@ int rescue_start(struct manager *m, const char **why)
 	*why = "there is no such instance: nothing to rescue";
 	if (!rundir_exists(m, m->alias))
 		return -ENOENT;
+	rundir_follow(m);
 	/* a stopped or looping manager has the lock; a live one that answers is taken over as well:
 	 * the operator said so */
 	manager = rundir_read_pid(m, m->alias);

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "usr/sys/crash.h"
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE (1 << 1)
@@ -104,26 +107,97 @@ int rundir_make(struct manager *m, const char *name)
 	return err ? err : make_link(m, name);
 }
 
+/*
+ * The folder is what has the name: one rename(2) decides. Pins and links follow it, and whoever comes
+ * after one that died in between lets them follow. The folder knows its pins by the kernel's number of
+ * the map `instance`.
+ */
+static uint32_t pins_wanted(const struct manager *m, const char *name)
+{
+	char path[256];
+	FILE *f = fopen(rundir_path(m, name, "pins", path, sizeof(path)), "re");
+	uint32_t id = 0;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%u", &id) != 1)
+		id = 0;
+	fclose(f);
+	return id;
+}
+
+int rundir_write_pins(struct manager *m)
+{
+	char path[256];
+	uint32_t id;
+	int err = cman_maps_identity(m->name, &id);
+	FILE *f;
+
+	if (err)
+		return err;
+	f = fopen(rundir_path(m, m->name, "pins", path, sizeof(path)), "we");
+	if (!f)
+		return -errno;
+	fprintf(f, "%u\n", id);
+	return fclose(f) ? -errno : 0;
+}
+
+static const char *const suffixes[] = { "", "_old", "_new" };
+#define NSUFFIXES (sizeof(suffixes) / sizeof(*suffixes))
+
+/* Two managers may come to it at the same time. Nobody waits for one that is stopped. */
+static int follow_lock(const struct manager *m)
+{
+	int fd = open(m->ic->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (int n = 0; fd >= 0 && n < 250 && flock(fd, LOCK_EX | LOCK_NB) < 0; n++)
+		poll(NULL, 0, 2);
+	return fd;
+}
+
+int rundir_follow(struct manager *m)
+{
+	char name[NSUFFIXES][CMAN_NAME_LEN + 8], path[256];
+	uint32_t want, have, other;
+	int err = 0, lock = follow_lock(m);
+
+	for (size_t i = 0; i < NSUFFIXES; i++)
+		snprintf(name[i], sizeof(name[i]), "%s%s", m->alias, suffixes[i]);
+	for (size_t i = 0; i < NSUFFIXES; i++) {
+		if (!rundir_exists(m, name[i])) {
+			link_path(m, name[i], path, sizeof(path));
+			unlink(path);
+			continue;
+		}
+		if (make_link(m, name[i]))
+			err = -errno;
+		want = pins_wanted(m, name[i]);
+		if (!want || (!cman_maps_identity(name[i], &have) && have == want))
+			continue;
+		for (size_t k = 0; k < NSUFFIXES; k++) {
+			if (k == i || cman_maps_identity(name[k], &other) || other != want)
+				continue;
+			err = cman_maps_rename(name[k], name[i],
+					       !cman_maps_identity(name[i], &have));
+			break;
+		}
+	}
+	if (lock >= 0)
+		close(lock);
+	return err;
+}
+
 int rundir_rename(struct manager *m, const char *from, const char *to, bool exchange)
 {
 	char a[256], b[256];
-	int err;
 
 	rundir_path(m, from, NULL, a, sizeof(a));
 	rundir_path(m, to, NULL, b, sizeof(b));
-	err = cman_maps_rename(from, to, exchange);
-	if (err && err != -ENOENT)
-		return err;
-	if (syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, exchange ? RENAME_EXCHANGE : 0) < 0)
+	if (syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b,
+		    exchange ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0)
 		return -errno;
-	err = make_link(m, to);
-	if (!err && exchange)
-		err = make_link(m, from);
-	if (!exchange) {
-		link_path(m, from, a, sizeof(a));
-		unlink(a);
-	}
-	return err;
+	CMAN_CRASH(TARGET_RENAMED_FOLDER);
+	return rundir_follow(m);
 }
 
 void rundir_remove(struct manager *m, const char *name)
@@ -173,12 +247,11 @@ pid_t rundir_read_pid(const struct manager *m, const char *name)
 
 bool rundir_name_of(const struct manager *m, int lock_fd, char name[CMAN_NAME_LEN + 4])
 {
-	static const char *const suffixes[] = { "", "_old", "_new" };
 	struct stat own, st;
 
 	if (lock_fd < 0 || fstat(lock_fd, &own) < 0)
 		return false;
-	for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
+	for (size_t i = 0; i < NSUFFIXES; i++) {
 		char path[256];
 
 		snprintf(name, CMAN_NAME_LEN + 4, "%s%s", m->alias, suffixes[i]);

@@ -44,7 +44,7 @@ struct source {
 	struct parcel parcel[CMAN_HANDOVER_WINDOW];
 	struct cman_event queue[64];
 	unsigned int head, tail;
-	bool running, over;
+	bool running, over, forgotten;
 	uv_timer_t *watch, *timeout, *end;
 	uint32_t naming;
 	uint32_t next_cell;
@@ -364,6 +364,7 @@ static void resume(struct source *s, bool certain)
 {
 	struct manager *m = s->m;
 
+	rundir_follow(m);
 	rundir_refresh(m);
 	if (strcmp(m->name, m->alias)) {
 		if (rundir_exists(m, m->alias)) {
@@ -457,7 +458,9 @@ void source_forget(struct manager *m)
 	timer_end(&s->timeout);
 	timer_end(&s->end);
 	m->source = NULL;
-	free(s);
+	s->forgotten = true;
+	if (!s->running) /* else feed() is on the stack, and ends it */
+		free(s);
 }
 
 static void send_done(struct source *s)
@@ -605,8 +608,12 @@ static void feed(struct source *s, struct cman_event ev)
 			}
 			continue;
 		}
-		for (unsigned int i = 0; i < out.n; i++)
+		for (unsigned int i = 0; i < out.n && !s->forgotten; i++)
 			run(s, &out.e[i]);
+		if (s->forgotten) {
+			free(s);
+			return;
+		}
 	}
 	s->running = false;
 }

@@ -644,6 +644,7 @@ static void run(struct target *t, const struct cman_effect *e)
 	case CMAN_EF_RESCUE:
 		if (t->m->ncells) {
 			instance_claim_name(t->m);
+			instance_ready(t->m);
 			rescue_leftovers(t->m);
 		}
 		break;
@@ -814,6 +815,7 @@ int target_begin(struct manager *m)
 			m->alias, path, strerror(-err));
 		return err;
 	}
+	rundir_follow(m);
 	snprintf(name, sizeof(name), "%s_old", m->alias);
 	if (rundir_exists(m, name)) {
 		int lock;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -17,6 +18,11 @@
 #include "usr/sys/crash.h"
 
 #define TRANSITION_MS 1
+
+/* Where a clone begins: in cman_cell_enter(), whose frame is never left. */
+static jmp_buf beginning;
+static struct cman_cell_env *beginning_env;
+static enum cman_role beginning_role;
 
 uint64_t cman_now_ns(void)
 {
@@ -51,7 +57,9 @@ void cman_cell_own(struct cman_cell_env *env, unsigned int slot, int fd)
 
 void cman_cell_mark(struct cman_cell_env *env, bool on)
 {
-	__atomic_store_n(&env->cell->marks[env->role], on, __ATOMIC_RELEASE);
+	if (on ? env->marked++ : --env->marked)
+		return;
+	__atomic_add_fetch(&env->cell->marks[env->role], 1, __ATOMIC_SEQ_CST);
 }
 
 /* own_fd slot of the pidfd that watches @other */
@@ -77,14 +85,16 @@ static void start_role(struct cman_cell_env *env, enum cman_role role) __attribu
 static void start_role(struct cman_cell_env *env, enum cman_role role)
 {
 	env->role = role;
+	env->marked = 0;
 	for (int r = 0; r < CMAN_ROLES; r++) {
 		env->pidfd[r] = -1;
 		env->seen[r] = 0;
 	}
 	/* it died while making or closing one: somebody must look for what is not recorded */
-	if (env->cell->marks[role]) {
+	if (env->cell->marks[role] & 1) {
 		__atomic_store_n(&env->cell->died_marked[role], 1, __ATOMIC_RELEASE);
 		cman_cell_want_sweep(env->cell);
+		__atomic_add_fetch(&env->cell->marks[role], 1, __ATOMIC_SEQ_CST);
 	}
 	/* what the predecessor left open for itself */
 	cman_cell_mark(env, true);
@@ -96,6 +106,8 @@ static void start_role(struct cman_cell_env *env, enum cman_role role)
 			close(fd);
 	}
 	cman_cell_mark(env, false);
+	if (role == CMAN_GATEWAY)
+		CMAN_CRASH(RECOVER_OWN_FDS);
 	CMAN_CRASH(ROLE_TAKEN);
 	env->start[role](env);
 	_exit(1);
@@ -134,7 +146,8 @@ static void replace(struct cman_cell_env *env, enum cman_role role, uint64_t old
 		if (!swap((uint64_t *)&env->cell->role[role], claim,
 			  generation << 32 | (uint32_t)getpid()))
 			_exit(0);
-		start_role(env, role);
+		beginning_role = role;
+		longjmp(beginning, 1);
 	}
 	if (pid < 0) { /* no memory, no processes: give the claim up; tried again soon */
 		swap((uint64_t *)&env->cell->role[role], claim, generation << 32);
@@ -172,7 +185,7 @@ static bool dead(int pidfd)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
-	return pidfd < 0 || poll(&p, 1, 0) > 0;
+	return pidfd < 0 || (poll(&p, 1, 0) > 0 && (p.revents & POLLIN));
 }
 
 /* Is whoever the word names (holder or claimant) alive? Opens its pidfd when the word is new. */
@@ -239,5 +252,8 @@ void cman_cell_enter(struct cman_cell_env *env)
 	signal(SIGHUP, SIG_IGN);
 	__atomic_store_n((uint64_t *)&env->cell->role[CMAN_KEEPER],
 			 ((old >> 32) + 1) << 32 | (uint32_t)getpid(), __ATOMIC_RELEASE);
-	start_role(env, CMAN_KEEPER);
+	beginning_env = env;
+	beginning_role = CMAN_KEEPER;
+	setjmp(beginning);
+	start_role(beginning_env, beginning_role);
 }

@@ -17,7 +17,8 @@
  * holder is dead before it is replaced: its pidfd says so, after the kernel has ended its last
  * system call; so there are never two gateways on one ledger.
  *
- * A clone inherits its parent's memory: cman_cell_env is all it may use of it.
+ * A clone inherits its parent's memory: cman_cell_env is all it may use of it. It starts its role on
+ * the stack of cman_cell_enter(), not below its parent's frames: there may be thousands of generations.
  *
  *	cman_cell_enter()   once, in the first process of a cell: it becomes the keeper
  *	cman_cell_tend()    in every role's loop, when a watched pidfd fires or the timeout passes
@@ -45,6 +46,7 @@ struct cman_cell_env {
 
 	/* private to each process, reset when a role is taken */
 	enum cman_role role;
+	uint32_t marked;	   /* depth of cman_cell_mark() */
 	uint64_t seen[CMAN_ROLES]; /* the word that pidfd[] was opened for */
 	int pidfd[CMAN_ROLES];	   /* of the other holders; -1: none */
 };
@@ -64,6 +66,11 @@ void cman_cell_enter(struct cman_cell_env *env) __attribute__((noreturn));
 
 /* Records a descriptor as private to the role, so that its successor closes it. */
 void cman_cell_own(struct cman_cell_env *env, unsigned int slot, int fd);
+
+/*
+ * Around the making and closing of descriptors that are not recorded: nothing is swept meanwhile,
+ * and who dies here leaves a table to be swept. Nests.
+ */
 void cman_cell_mark(struct cman_cell_env *env, bool on);
 
 /* pid of a role's holder, 0 when there is none (or only a claim). */

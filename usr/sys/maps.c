@@ -582,3 +582,21 @@ err_fini:
 	cman_maps_fini(&maps);
 	return err;
 }
+
+int cman_maps_identity(const char *alias, uint32_t *ret_id)
+{
+	char dir[sizeof(((struct cman_maps *)0)->dir)];
+	struct bpf_map_info info = { 0 };
+	uint32_t length = sizeof(info);
+	int fd, err = pin_dir(dir, sizeof(dir), alias, "");
+
+	if (!err)
+		err = open_pin(dir, "instance", &fd);
+	if (err)
+		return err;
+	err = bpf_obj_get_info_by_fd(fd, &info, &length);
+	close(fd);
+	if (!err)
+		*ret_id = info.id;
+	return err;
+}

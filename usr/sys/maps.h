@@ -62,6 +62,8 @@ int cman_maps_open(const char *alias, struct cman_maps *ret_maps, const char **r
 void cman_maps_close_fds(struct cman_maps *maps);
 void cman_maps_fini(struct cman_maps *maps);
 int cman_maps_unpin(const char *alias);
+/* Which instance's pins are in the folder of @alias: the kernel's number of the map `instance`. */
+int cman_maps_identity(const char *alias, uint32_t *ret_id);
 /* Renames the folder of pins. With @exchange both exist and swap. */
 int cman_maps_rename(const char *from, const char *to, bool exchange);
 
