@@ -80,9 +80,14 @@ settled() {
 # kill_all: whatever is left of an instance
 kill_all() {
 	local p
-	for p in $(processes); do kill -KILL "$p" 2> /dev/null; done
-	wait_for 5 no_processes
+	for p in $(processes); do kill -STOP "$p" 2> /dev/null; done
+	wait_for 5 none_after_kill
 	rm -rf "$R" /sys/fs/bpf/cman/* 2> /dev/null
+}
+none_after_kill() {
+	local p
+	for p in $(processes); do kill -KILL "$p" 2> /dev/null; done
+	no_processes
 }
 no_processes() { [ -z "$(processes)" ]; }
 
@@ -102,9 +107,7 @@ servers() {
 	"$BENCH" serve -l 127.0.0.1:7102 -m hold -s 512 -i 100 > "$T/hold.out" 2>&1 & track $!
 	wait_for 5 listens 7101 && wait_for 5 listens 7102 || bail "no servers"
 	# a server that never answers
-	ip route add blackhole 192.0.2.0/24 2> /dev/null
-	ip route del blackhole 192.0.2.0/24 2> /dev/null
-	ip link add dead0 type dummy && ip link set dead0 up &&
+	ip link add dead0 type veth peer name dead1 && ip link set dead0 up && ip link set dead1 up &&
 		ip address add 192.0.2.2/24 dev dead0 &&
 		ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev dead0 nud permanent
 }
@@ -144,11 +147,14 @@ load_troubles() {
 
 # load_end: stops it; what was lost, wrong or refused, one line; empty when all is well
 load_end() {
-	local p
+	local p f bad=
 	for p in "${LOADS[@]}"; do kill -TERM "$p" 2> /dev/null; done
 	for p in "${LOADS[@]}"; do
 		wait_for 30 is_gone "$p" || { kill -KILL "$p"; echo "a load did not end"; }
-		wait "$p" 2> /dev/null || echo "a load failed"
+		wait "$p" 2> /dev/null || bad=1
+	done
+	[ -z "$bad" ] || for f in "$T"/{stream,bulk,probe}."$_load"; do
+		echo "${f##*/}: $(jq -c '{lost, connect_failures, failed, refused, bytes_missing, wrong, failures, half_close} | del(.. | nulls)' "$f")"
 	done
 	load_troubles
 }
@@ -215,7 +221,7 @@ who() {
 # aftermath: one instance remains, with startup's help if need be; and a clean migration works
 aftermath() {
 	local out rc=0
-	if wait_for "${1:-4}" settled; then
+	if wait_for "${1:-1}" settled; then
 		SURVIVOR=$(who)
 	elif [ -n "$(status | field pid)" ]; then
 		SURVIVOR=$(who)
@@ -254,8 +260,55 @@ crash() {
 		CMAN_CRASH=$point:$count ctl startup --migrate > "$T/mig" 2>&1
 	fi
 	log_since | grep -q "dies at a crash point.*$point" || why "was not reached"
-	aftermath
+	if [ "$point" = TARGET_HELLO ]; then # nobody knows of it: its folder stays until the next
+		SURVIVOR=$(who)
+		everyone_alive
+		clean_migration
+	else
+		aftermath
+	fi
 	# a point that was not reached stays armed
+	tool arm t1 NONE 2> /dev/null
+	verdict || anew
+}
+
+# gateway_dies SIDE POINT: its cell goes on by itself, and so does the migration
+gateway_dies() {
+	local side=$1 point=$2 rc=0 out
+	begin "$side gateway or keeper dies at $point" || return
+	OLDPID=$(status | field pid)
+	if [ "$side" = old ]; then
+		tool arm t1 "$point" || why "cannot arm"
+		out=$(ctl startup --migrate -j 2> "$T/mig") || rc=$?
+	else
+		out=$(CMAN_CRASH=$point ctl startup --migrate -j 2> "$T/mig") || rc=$?
+	fi
+	log_since | grep -q "dies at a crash point.*$point" || why "was not reached"
+	[ $rc = 0 ] || why "migration: rc $rc $(tail -n 1 "$T/mig")"
+	[ "$(field exited <<< "$out")" = true ] || why "the old one has not exited"
+	wait_for 4 settled || why "not settled: $(run_files) $(pins) $(processes | wc -l)"
+	SURVIVOR=$(who)
+	everyone_alive
+	tool arm t1 NONE 2> /dev/null
+	verdict || anew
+}
+
+# both A B: the new side dies at A while it deals with the old one's death at B, or the other way round
+both() {
+	local a=$1 b=$2
+	begin "new dies at $a after old died at $b" || return
+	[[ $b = SOURCE_* ]] || NAME="old dies at $a after new died at $b"
+	OLDPID=$(status | field pid)
+	if [[ $b = SOURCE_* ]]; then
+		tool arm t1 "$b" || why "cannot arm"
+		CMAN_CRASH=$a ctl startup --migrate > "$T/mig" 2>&1
+	else
+		tool arm t1 "$a" || why "cannot arm"
+		CMAN_CRASH=$b ctl startup --migrate > "$T/mig" 2>&1
+	fi
+	log_since | grep -q "dies at a crash point.*$a" || why "$a was not reached"
+	log_since | grep -q "dies at a crash point.*$b" || why "$b was not reached"
+	aftermath
 	tool arm t1 NONE 2> /dev/null
 	verdict || anew
 }
@@ -268,8 +321,18 @@ conf "$T/c.conf" 2 20
 servers
 startup
 load_begin || bail "no load"
+# --- processes of a gateway's cell die while it carries out orders
+
 for p in $(points '^SOURCE_'); do crash old "$p"; done
 for p in $(points '^TARGET_'); do crash new "$p"; done
+for p in $(points '^(ORDER_|FREEZE_|RELEASE_CLIENT|RELEASE_FREE|KEEPER_GIVE)'); do gateway_dies old "$p"; done
+for p in $(points '^(ORDER_|RESERVE_|ACTIVATE_|KEEPER_TAKE)'); do gateway_dies new "$p"; done
+# what a batch that goes back passes
+both THAW_SLOT TARGET_PREPARED_SENT
+both RESCUE_STOPPED SOURCE_BATCH
+both RESCUE_KILLED SOURCE_COMMIT
+both RESCUE_FDS SOURCE_PARKED
+both RESCUE_IMPORTED SOURCE_FROZEN
 troubles=$(load_end)
 is "$troubles" "" "the load through all of it: nothing lost, wrong or refused"
 ctl shutdown > /dev/null 2>&1

@@ -12,6 +12,8 @@ need_cmd jq ss
 [ -x "$CTL" ] && [ -x "$CMAN_BIN/cmand" ] && [ -x "$PEER" ] || bail "$CMAN_BUILD is not built"
 # ports are used again and again: no TIME_WAIT may be in the way
 sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
+# how much a connection may buffer is the same everywhere
+sysctl -qw net.ipv4.tcp_rmem="4096 131072 4194304" net.ipv4.tcp_wmem="4096 16384 4194304"
 
 # ctl ARGUMENT…: cmanctl for cman.conf, without a terminal
 ctl() { "$CTL" -f "$T/cman.conf" "$@" < /dev/null; }

@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TIMEOUT_S 25
+#define TIMEOUT_S 15
 
 static const char *me = "peer", *word = "";
 static int sock = -1, other = -1; /* @other: the other end of a pair */
@@ -484,6 +485,7 @@ static int serve(int fd, char **words)
 	words = prepare(fd, words);
 	word = "accept";
 	sock = accept(fd, NULL, NULL);
+	close(fd);
 	if (sock < 0)
 		fail("%s", strerror(errno));
 	setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -527,6 +529,7 @@ static int pair(const char *to, const char *at, char **server, char **client)
 		fail("%s", strerror(errno));
 	pid = fork();
 	if (pid == 0) {
+		alarm(TIMEOUT_S - 1);
 		close(fds[0]);
 		other = fds[1];
 		exit(serve(fd, server));
@@ -535,6 +538,7 @@ static int pair(const char *to, const char *at, char **server, char **client)
 	close(fd);
 	other = fds[0];
 	connect_to(to, client);
+	close(sock);
 	word = "wait";
 	if (waitpid(pid, &status, 0) < 0 || status)
 		fail("the server failed");
@@ -562,10 +566,17 @@ static int notify(const char *path)
 	}
 }
 
+static void on_alarm(int sig)
+{
+	(void)sig;
+	fail("not in %d s", TIMEOUT_S);
+}
+
 int main(int argc, char **argv)
 {
 	int fd, i;
 
+	signal(SIGALRM, on_alarm);
 	alarm(TIMEOUT_S);
 	if (argc >= 4 && !strcmp(argv[1], "pair")) {
 		for (i = 4; i < argc && strcmp(argv[i], "--"); i++)

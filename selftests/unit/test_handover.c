@@ -206,7 +206,8 @@ static struct cman_handover target(const char *prefix)
 #define S_NAMED \
 	"HELLO ok -> STARTING: PASS_LISTENERS\n" \
 	"READY -> STARTING: GIVE_NAME\n" \
-	"NAME_GIVEN ok -> MOVING: SEND NAMED, WATCH now\n"
+	"NAME_GIVEN ok -> MOVING: SEND NAMED\n" \
+	"NAMED -> MOVING: WATCH now\n"
 
 #define S_SENT \
 	"POPULATION movable=2 n=2 -> MOVING [#1 PARK]: FREEZE #1 n=2, WATCH change\n" \
@@ -222,7 +223,8 @@ Test(handover_source, plain)
 
 	trace(&h, "HELLO ok -> STARTING: PASS_LISTENERS\n"
 		  "READY -> STARTING: GIVE_NAME\n"
-		  "NAME_GIVEN ok -> MOVING: SEND NAMED, WATCH now\n"
+		  "NAME_GIVEN ok -> MOVING: SEND NAMED\n"
+		  "NAMED -> MOVING: WATCH now\n"
 		  "POPULATION movable=6 waiting=1 n=8 -> MOVING [#1 PARK]: FREEZE #1 n=4\n"
 		  "FROZEN #1 n=4 -> MOVING [#1 SENT]: JOURNAL #1 PARKED, PACK #1\n"
 		  "PREPARED #1 -> MOVING [#1 DECIDING]: DECIDE #1 COMMIT\n"
@@ -955,7 +957,7 @@ Test(handover_source, frames_that_cannot_be)
 	"HELLO ok -> STARTING: START\n" \
 	"STARTED ok -> STARTING: SEND READY\n" \
 	"NAMED -> STARTING: TAKE_NAME\n" \
-	"NAME_TAKEN ok -> MOVING\n"
+	"NAME_TAKEN ok -> MOVING: SEND NAMED\n"
 
 #define T_PREP \
 	"BATCH #1 n=2 -> MOVING [#1 IMPORT]: IMPORT #1 n=2\n" \
@@ -969,7 +971,7 @@ Test(handover_target, plain)
 		  "STARTED ok -> STARTING: SEND READY\n"
 		  "NAMED -> STARTING: TAKE_NAME\n"
 		  "BATCH #1 n=2 -> STARTING [#1 IMPORT]: IMPORT #1 n=2\n"
-		  "NAME_TAKEN ok -> MOVING [#1 IMPORT]\n"
+		  "NAME_TAKEN ok -> MOVING [#1 IMPORT]: SEND NAMED\n"
 		  "BATCH #2 n=1 -> MOVING [#1 IMPORT, #2 IMPORT]: IMPORT #2 n=1\n"
 		  "IMPORTED #1 ok -> MOVING [#1 PREP, #2 IMPORT]: JOURNAL #1 PREPARED, SEND "
 		  "PREPARED #1\n"
@@ -1539,7 +1541,7 @@ Test(handover_target, frames_that_cannot_be)
 		  "NAMED -> STARTING: TAKE_NAME\n"
 		  "STARTED ok -> EPROTO\n"
 		  "NAMED -> EPROTO\n"
-		  "NAME_TAKEN ok -> MOVING\n"
+		  "NAME_TAKEN ok -> MOVING: SEND NAMED\n"
 		  "COMMIT #1 -> EPROTO\n"
 		  "BATCH #0 n=1 -> EPROTO\n"
 		  "BATCH #1 n=0 -> EPROTO\n"
@@ -1581,20 +1583,20 @@ static const struct {
 	{ true,
 	  CMAN_HO_MOVING,
 	  { "HELLO ok", "READY", "NAME_GIVEN ok" },
-	  ALWAYS S_FRAMES S_RESULTS "CANCEL " },
+	  ALWAYS S_FRAMES S_RESULTS "NAMED CANCEL " },
 	{ true,
 	  CMAN_HO_CANCELLED,
 	  { "HELLO ok", "READY", "CANCEL" },
-	  ALWAYS S_FRAMES S_RESULTS "NAME_GIVEN CANCEL " },
+	  ALWAYS S_FRAMES S_RESULTS "NAME_GIVEN NAMED CANCEL " },
 	{ true,
 	  CMAN_HO_DONE,
 	  { "HELLO ok", "READY", "NAME_GIVEN ok", "CANCEL" },
-	  ALWAYS S_FRAMES "POPULATION CANCEL FINISHED " },
+	  ALWAYS S_FRAMES "NAMED POPULATION CANCEL FINISHED " },
 	{ true,
 	  CMAN_HO_BROKEN,
 	  { "HELLO ok", "READY", "PEER_LOST" },
 	  ALWAYS S_RESULTS "NAME_GIVEN " },
-	{ true, CMAN_HO_OVER, { "HELLO not" }, ALWAYS "POPULATION CANCEL FINISHED " },
+	{ true, CMAN_HO_OVER, { "HELLO not" }, ALWAYS "NAMED POPULATION CANCEL FINISHED " },
 	{ false, CMAN_HO_HELLO, { NULL }, ALWAYS "HELLO CANCEL " },
 	{ false,
 	  CMAN_HO_STARTING,

@@ -11,6 +11,7 @@
  *	   |  <------------------------------------- READY   |
  *	   |  stop accepting, give up the name               |
  *	   |  NAMED ------------------------------------->   |  takes the name
+ *	   |  <------------------------------------- NAMED   |
  *	   |                                                 |
  *	   |  FREEZE, journal PARKED, BATCH(id) ---------->  |  import, journal PREPARED
  *	   |  <---------------------------- PREPARED(id)     |  (silent until the commit)
@@ -226,6 +227,7 @@ struct cman_handover {
 
 	uint32_t refusals;	       /* S: in a row, without a commit */
 	bool named;		       /* S: name given and NAMED sent; T: NAMED came */
+	bool taken;		       /* S: T has taken the name: sessions may be frozen */
 	bool busy;		       /* waiting for NAME_GIVEN (S), STARTED or NAME_TAKEN (T) */
 	bool ready;		       /* S: LISTENERS sent; T: READY sent */
 	bool cancel_sent, cancel_seen; /* to, from the peer */

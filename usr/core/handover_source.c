@@ -23,14 +23,15 @@
 static const uint32_t allowed[] = {
 	[CMAN_HO_HELLO] = EV_ALWAYS | CMAN_EV(HELLO) | CMAN_EV(CANCEL),
 	[CMAN_HO_STARTING] = EV_ALWAYS | CMAN_EV(READY) | CMAN_EV(NAME_GIVEN) | CMAN_EV(CANCEL),
-	[CMAN_HO_MOVING] = EV_ALWAYS | EV_FRAMES | EV_RESULTS | CMAN_EV(CANCEL),
+	[CMAN_HO_MOVING] = EV_ALWAYS | EV_FRAMES | EV_RESULTS | CMAN_EV(CANCEL) | CMAN_EV(NAMED),
 	[CMAN_HO_CANCELLED] = EV_ALWAYS | EV_FRAMES | EV_RESULTS | CMAN_EV(CANCEL) |
-			      CMAN_EV(NAME_GIVEN),
+			      CMAN_EV(NAME_GIVEN) | CMAN_EV(NAMED),
 	[CMAN_HO_DONE] = EV_ALWAYS | EV_FRAMES | CMAN_EV(POPULATION) | CMAN_EV(CANCEL) |
-			 CMAN_EV(FINISHED),
+			 CMAN_EV(FINISHED) | CMAN_EV(NAMED),
 	[CMAN_HO_BROKEN] = EV_ALWAYS | EV_RESULTS | CMAN_EV(NAME_GIVEN),
 	/* what may still be on its way */
-	[CMAN_HO_OVER] = EV_ALWAYS | CMAN_EV(POPULATION) | CMAN_EV(CANCEL) | CMAN_EV(FINISHED),
+	[CMAN_HO_OVER] = EV_ALWAYS | CMAN_EV(POPULATION) | CMAN_EV(CANCEL) | CMAN_EV(FINISHED) |
+			 CMAN_EV(NAMED),
 };
 
 void cman_source_init(struct cman_handover *h, uint64_t epoch, uint32_t batch_size, uint32_t window)
@@ -265,12 +266,24 @@ static int name(struct cman_handover *h, const struct cman_event *ev, struct cma
 		h->named = true;
 		h->phase = CMAN_HO_MOVING;
 		cman_emit_send(out, CMAN_FRAME_NAMED, 0);
-		watch(h, out, true);
 		return 0;
 	}
 	if (h->phase == CMAN_HO_STARTING)
 		h->phase = CMAN_HO_CANCELLED;
 	settle(h, out);
+	return 0;
+}
+
+/* NAMED: T has the name, and time: what is frozen from now on does not wait for it. */
+static int name_taken(struct cman_handover *h, struct cman_effects *out)
+{
+	if (h->phase == CMAN_HO_OVER)
+		return 0;
+	if (h->taken || !h->named)
+		return -EPROTO;
+	h->taken = true;
+	if (h->phase == CMAN_HO_MOVING && !h->timed_out)
+		watch(h, out, true);
 	return 0;
 }
 
@@ -391,6 +404,8 @@ int cman_source_step(struct cman_handover *h, const struct cman_event *ev, struc
 	case CMAN_EV_READY:
 	case CMAN_EV_NAME_GIVEN:
 		return name(h, ev, out);
+	case CMAN_EV_NAMED:
+		return name_taken(h, out);
 	case CMAN_EV_CANCEL:
 		/* from the peer only after its HELLO; from the operator only before DONE */
 		if (ev->local ? h->phase == CMAN_HO_DONE || h->phase == CMAN_HO_OVER :

@@ -17,7 +17,7 @@
 
 static const uint32_t allowed[] = {
 	[CMAN_HO_HELLO] = EV_ALWAYS | CMAN_EV(HELLO) | CMAN_EV(CANCEL),
-	/* batches follow NAMED without waiting for NAME_TAKEN */
+	/* batches before NAME_TAKEN would only wait here, but are no error */
 	[CMAN_HO_STARTING] = EV_ALWAYS | EV_START | EV_FRAMES | EV_RESULTS | CMAN_EV(NAMED) |
 			     CMAN_EV(CANCEL),
 	[CMAN_HO_MOVING] = EV_ALWAYS | EV_FRAMES | EV_RESULTS | CMAN_EV(CANCEL),
@@ -181,6 +181,7 @@ static int name(struct cman_handover *h, const struct cman_event *ev, struct cma
 		cman_emit_send(out, CMAN_FRAME_READY, 0);
 	} else if (h->phase == CMAN_HO_STARTING) {
 		h->phase = CMAN_HO_MOVING;
+		cman_emit_send(out, CMAN_FRAME_NAMED, 0);
 	} else {
 		settle(h, out);
 	}

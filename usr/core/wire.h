@@ -52,7 +52,7 @@ enum cman_frame_type {
 	CMAN_FRAME_HELLO = 16,	   /* T, then S */
 	CMAN_FRAME_LISTENERS = 17, /* S: descriptors, one LISTENER each */
 	CMAN_FRAME_READY = 18,	   /* T: my gateways accept: stop accepting, give up the name */
-	CMAN_FRAME_NAMED = 19,	   /* S: done, the name is yours */
+	CMAN_FRAME_NAMED = 19,	   /* S: done, the name is yours; T: I have it, send sessions */
 	CMAN_FRAME_BATCH = 20,	   /* S: BATCH_ID, SESSIONs, descriptors */
 	CMAN_FRAME_PREPARED = 21,  /* T: BATCH_ID */
 	CMAN_FRAME_REFUSED = 22,   /* T: BATCH_ID, TEXT: could not import: give them back */

@@ -189,7 +189,10 @@ static int make_server(struct gateway *g, uint32_t i, const struct choice *c, in
 void gw_established(struct gateway *g, uint32_t i, bool polled)
 {
 	struct cman_slot *s = slot_of(g, i);
+	struct cman_target *t = &g->env->maps.services[s->service].target[s->target];
 
+	if (t->down_until_s) /* it answers */
+		t->down_until_s = 0;
 	g->connecting--;
 	set_state(s, CMAN_SLOT_RELAYING);
 	CMAN_CRASH(ACCEPT_RELAYING);
@@ -307,7 +310,7 @@ void gw_connect_check(struct gateway *g, uint32_t i)
 {
 	const struct cman_service *svc = &g->env->maps.services[slot_of(g, i)->service];
 
-	if (svc->connect_timeout_s && g->now_s - g->live[i].since_s >= svc->connect_timeout_s)
+	if (svc->connect_timeout_s && g->now_s - g->live[i].since_s > svc->connect_timeout_s)
 		gw_attempt_failed(g, i, ETIMEDOUT);
 }
 

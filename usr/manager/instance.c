@@ -265,6 +265,8 @@ static int adopt(struct manager *m)
 	m->is_old = !m->maps.instance->accepting && strcmp(m->name, m->alias);
 	if (m->is_old)
 		return 0;
+	if (m->maps.instance->state != CMAN_SUSPENDED)
+		m->maps.instance->state = CMAN_RUNNING;
 	/* whoever died may have handed the steering to another one already */
 	err = cman_steer_take(&m->maps, m->name);
 	if (err == -ENOENT)
@@ -367,23 +369,27 @@ int instance_start_beside(struct manager *m)
 
 static void accept_now(struct manager *m)
 {
-	cman_hold_apply(&m->maps); /* under this name, in the place of the other release's */
 	m->maps.instance->accepting = 1;
 	instance_sync(m);
 }
 
-int instance_claim_name(struct manager *m)
+int instance_claim_steering(struct manager *m)
 {
-	char old[CMAN_NAME_LEN + 4], between[CMAN_NAME_LEN + 4];
 	int err = cman_steer_take(&m->maps, m->alias);
 
 	if (err == -ENOENT)
 		err = cman_steer_attach(&m->maps);
 	if (err == -EEXIST) /* pinned already: ours to update */
 		err = cman_steer_take(&m->maps, m->name);
-	if (err)
-		return err;
 	CMAN_CRASH(TARGET_STEERED);
+	return err;
+}
+
+int instance_claim_name(struct manager *m)
+{
+	char old[CMAN_NAME_LEN + 4], between[CMAN_NAME_LEN + 4];
+	int err = 0;
+
 	rundir_refresh(m);
 	m->is_old = false;
 	if (!strcmp(m->name, m->alias)) {

@@ -182,7 +182,12 @@ void procs_fill(struct cman_cell_env *env);
 int instance_start(struct manager *m);	 /* fresh, or adopts what lives; 0 or -errno, logged */
 /* Beside another one, as ALIAS_new, whose run directory is made: listeners are inherited. */
 int instance_start_beside(struct manager *m);
-/* Takes the name ALIAS and the steering from whoever had them: dead, or agreed. 0 or -errno. */
+/*
+ * New connections are steered by our program from now on; to the same sockets, while both releases
+ * have them. Slow (the kernel waits for the old program's last run): before sessions are frozen.
+ */
+int instance_claim_steering(struct manager *m);
+/* Takes the name ALIAS from whoever had it, dead or agreed, and accepts. 0 or -errno. */
 int instance_claim_name(struct manager *m);
 void instance_ready(struct manager *m);	 /* tells systemd and the foreground process */
 /* Stops for good: @drain_s 0 closes sessions at once. Ends the loop when done. */

@@ -27,10 +27,12 @@
 #include "usr/core/rules.h"
 #include "usr/manager/peer.h"
 #include "usr/sys/crash.h"
+#include "usr/sys/hold.h"
 #include "usr/sys/log.h"
 #include "usr/sys/sock.h"
 
 #define STOP_MS 1000
+#define MARK_MS 100 /* a gateway that does not come out of a mark in this time hangs in it */
 #define BATCH	32
 
 struct origin { /* a cell of the other instance */
@@ -39,6 +41,7 @@ struct origin { /* a cell of the other instance */
 	struct cman_pipe *pipes;
 	int keeper; /* pidfd of a stopped process with the table; -1: none lives */
 	pid_t pid[CMAN_ROLES];
+	bool was_stopped; /* by somebody else: not ours to let go on */
 	uint8_t *buffers;
 	size_t buffers_size;
 };
@@ -103,10 +106,21 @@ static bool at_rest(pid_t pid)
 	return !state || state == 'T' || state == 't' || state == 'Z' || state == 'X';
 }
 
+/* The gateway has just accepted, or made a socket, and no slot says so yet: it has a moment more. */
+static bool between_stores(const struct origin *o, uint64_t patient_until)
+{
+	return o->pid[CMAN_GATEWAY] && cman_now_ns() < patient_until &&
+	       __atomic_load_n(&o->shared->marks[CMAN_GATEWAY], __ATOMIC_ACQUIRE) &&
+	       (state_of(o->pid[CMAN_GATEWAY]) | 0x20) == 't' && !o->was_stopped;
+}
+
 /* Stops every process of the cell, also those that are just being made. 0 or -ETIMEDOUT. */
 static int stop_cell(struct origin *o)
 {
-	uint64_t until = cman_now_ns() + STOP_MS * 1000000ull;
+	uint64_t now = cman_now_ns(), until = now + STOP_MS * 1000000ull;
+	pid_t gateway = (pid_t)(o->shared->role[CMAN_GATEWAY] & CMAN_ROLE_PID);
+
+	o->was_stopped = gateway && at_rest(gateway);
 
 	while (cman_now_ns() < until) {
 		bool rest = true;
@@ -125,7 +139,9 @@ static int stop_cell(struct origin *o)
 		for (int role = 0; role < CMAN_ROLES; role++)
 			rest &= (pid_t)(__atomic_load_n(&o->shared->role[role], __ATOMIC_ACQUIRE) &
 					CMAN_ROLE_PID) == o->pid[role];
-		if (rest)
+		if (rest && between_stores(o, now + MARK_MS * 1000000ull))
+			kill(o->pid[CMAN_GATEWAY], SIGCONT);
+		else if (rest)
 			return 0;
 		poll(NULL, 0, 1);
 	}
@@ -234,6 +250,7 @@ static void finish(struct rescue *r)
 		rescue_bury(m, r->name);
 	rescue_free(r);
 	m->rescuing = false;
+	cman_hold_apply(&m->maps); /* in the place of the other release's */
 	if (done)
 		done(m);
 }
@@ -281,6 +298,7 @@ static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
 
 static bool get_session(struct rescue *r, struct origin *o, struct cman_slot *s)
 {
+	bool pending = s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING;
 	uint32_t at = r->nfds;
 	int numbers[6], n = 0;
 
@@ -297,12 +315,14 @@ static bool get_session(struct rescue *r, struct origin *o, struct cman_slot *s)
 	for (int k = 0; k < n; k++) {
 		int fd = get_fd(o, numbers[k]);
 
-		if (fd < 0 && k == 1 && s->state <= CMAN_SLOT_CONNECTING &&
-		    s->state >= CMAN_SLOT_ACCEPTED)
+		if (fd >= 0 && k < 2 &&
+		    cman_sock_cookie(fd) != (k ? s->server_cookie : s->client_cookie)) {
+			close(fd);
+			fd = -1;
+		}
+		if (fd < 0 && k == 1 && pending)
 			continue; /* no server leg yet */
-		if (fd < 0 || (k == 0 && cman_sock_cookie(fd) != s->client_cookie)) {
-			if (fd >= 0)
-				close(fd);
+		if (fd < 0) {
 			while (r->nfds > at)
 				close(r->fds[--r->nfds]);
 			return false;
@@ -620,6 +640,8 @@ int rescue_start(struct manager *m, const char **why)
 	err = rundir_make(m, m->name);
 	if (!err)
 		err = instance_start_beside(m);
+	if (!err)
+		err = instance_claim_steering(m);
 	if (!err)
 		err = instance_claim_name(m);
 	if (err) {

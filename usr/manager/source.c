@@ -24,6 +24,12 @@
 #define WINDOW	   2
 #define WATCH_MS   5
 
+/* A target that owes an answer and says nothing is a lost one; ticks, so that a pause of our own
+ * process does not count. What it has then, the registers decide. */
+#define TICK_MS	     500
+#define SILENT_TICKS 6	/* while sessions are frozen */
+#define START_TICKS  60 /* while nothing has moved */
+
 struct parcel { /* one batch in flight */
 	struct source *src;
 	uint64_t id;
@@ -45,7 +51,8 @@ struct source {
 	struct cman_event queue[64];
 	unsigned int head, tail;
 	bool running, over, forgotten;
-	uv_timer_t *watch, *timeout, *end;
+	uv_timer_t *watch, *timeout, *end, *tick;
+	unsigned int quiet; /* ticks since the last frame */
 	uint32_t naming;
 	uint32_t next_cell;
 	uint64_t begun_ns;
@@ -327,6 +334,15 @@ static void on_watch(uv_timer_t *t)
 
 /* ---- names ---- */
 
+/*
+ * The name has a register of its own, number 0 of the epoch in our journal: PARKED when it is given,
+ * TAKE by the target before it takes it, ABORT by us before we go on under it.
+ */
+static uint64_t name_id(const struct source *s)
+{
+	return s->h.epoch << 32;
+}
+
 static void name_given(struct order *o, void *arg)
 {
 	struct source *s = arg;
@@ -335,6 +351,7 @@ static void name_given(struct order *o, void *arg)
 	if (--s->naming)
 		return;
 	CMAN_CRASH(SOURCE_RENAMED);
+	cman_journal_write(&s->m->journal, name_id(s), CMAN_REG_PARKED, 0);
 	s->m->is_old = true;
 	feed(s, (struct cman_event){ .type = CMAN_EV_NAME_GIVEN, .ok = true });
 }
@@ -364,12 +381,15 @@ static void resume(struct source *s, bool certain)
 {
 	struct manager *m = s->m;
 
+	if (!certain &&
+	    journal_settle(&m->journal, name_id(s), CMAN_REG_ABORT) == CMAN_REG_TAKE)
+		return; /* the new one lives and has it: we stay the old one */
 	rundir_follow(m);
 	rundir_refresh(m);
 	if (strcmp(m->name, m->alias)) {
 		if (rundir_exists(m, m->alias)) {
 			if (!certain)
-				return; /* the new one lives: we stay the old one */
+				return;
 			if (rundir_rename(m, m->name, m->alias, true))
 				return;
 		} else if (rundir_rename(m, m->name, m->alias, false)) {
@@ -426,6 +446,7 @@ static void over(struct source *s, bool ok)
 
 	s->over = true;
 	timer_end(&s->watch);
+	timer_end(&s->tick);
 	if (ok) {
 		CMAN_CRASH(SOURCE_OVER);
 		m->maps.instance->state = CMAN_DRAINING;
@@ -455,6 +476,7 @@ void source_forget(struct manager *m)
 		return;
 	peer_fini(&s->peer);
 	timer_end(&s->watch);
+	timer_end(&s->tick);
 	timer_end(&s->timeout);
 	timer_end(&s->end);
 	m->source = NULL;
@@ -623,6 +645,7 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 	struct source *s = arg;
 	struct cman_event ev = peer_event(f);
 
+	s->quiet = 0;
 	for (unsigned int i = 0; i < f->nfds; i++)
 		close(fds[i]);
 	if (f->type == CMAN_FRAME_HELLO && s->h.phase == CMAN_HO_HELLO)
@@ -639,6 +662,36 @@ static void on_lost(void *arg, bool dead)
 	if (s->over && s->h.phase == CMAN_HO_OVER && !s->h.peer_lost)
 		return; /* it was finished before */
 	feed(s, (struct cman_event){ .type = CMAN_EV_PEER_LOST, .dead = dead });
+}
+
+/* An answer is due that only the target can give. */
+static unsigned int patience(const struct source *s)
+{
+	if (s->h.phase == CMAN_HO_HELLO || s->h.phase == CMAN_HO_STARTING)
+		return s->h.busy ? 0 : START_TICKS;
+	for (unsigned int i = 0; i < s->h.window; i++)
+		if (s->h.batch[i].state == CMAN_BATCH_SENT ||
+		    s->h.batch[i].state == CMAN_BATCH_COMM ||
+		    s->h.batch[i].state == CMAN_BATCH_ABORTG)
+			return SILENT_TICKS;
+	return s->h.phase == CMAN_HO_DONE ? SILENT_TICKS : 0;
+}
+
+static void on_tick(uv_timer_t *t)
+{
+	struct source *s = t->data;
+	unsigned int limit = patience(s);
+
+	if (!s->peer.open || !limit) {
+		s->quiet = 0;
+		return;
+	}
+	if (++s->quiet < limit)
+		return;
+	event_add(s->m, LOG_WARNING, "the new instance (pid %d) does not answer any more",
+		  (int)s->peer.pid);
+	peer_close(&s->peer);
+	feed(s, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
 }
 
 static int highest(void *arg, uint64_t id, enum cman_register value, uint32_t count,
@@ -674,6 +727,7 @@ static struct source *source_new(struct manager *m, uint64_t timeout_s)
 	cman_source_init(&s->h, new_epoch(m, s->begun_ns), BATCH_SIZE, WINDOW);
 	/* repeated: batches in flight have a second more, then everything that stayed is closed */
 	s->timeout = timer_begin(m, on_timeout, timeout_s * 1000u, 1000, s);
+	s->tick = timer_begin(m, on_tick, TICK_MS, TICK_MS, s);
 	return s;
 }
 

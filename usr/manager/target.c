@@ -8,21 +8,31 @@
 #include "usr/manager/manager.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "usr/core/rules.h"
 #include "usr/core/session.h"
 #include "usr/manager/peer.h"
 #include "usr/sys/crash.h"
+#include "usr/sys/hold.h"
 #include "usr/sys/log.h"
 #include "usr/sys/sock.h"
 #include "usr/sys/steer.h"
 
 #define EXIT_WAIT_MS 2000 /* an old instance with nothing left has this long to be gone */
+
+/* A source that owes an answer and says nothing is a lost one: see source.c. */
+#define TICK_MS	     500
+#define ASK_TICKS    3
+#define SILENT_TICKS 6
+#define START_TICKS  60
+#define OVERDUE_S    5 /* after its time, a source that hangs is killed and its sessions taken */
 
 struct parcel { /* one batch in flight */
 	struct target *t;
@@ -65,7 +75,8 @@ struct target {
 	struct left *left;
 	uint32_t nleft;
 	char why[200];
-	uv_timer_t *exit_timer, *progress_timer;
+	uv_timer_t *exit_timer, *progress_timer, *tick;
+	unsigned int quiet; /* ticks since the last frame */
 	struct client *waiting[16];
 	unsigned int nwaiting;
 };
@@ -393,12 +404,17 @@ static void end_parcel(struct target *t, uint64_t id, enum cman_order op,
 static void one_started(struct order *o, void *arg)
 {
 	struct target *t = arg;
+	int err;
 
 	free(o);
 	if (--t->starting)
 		return;
 	CMAN_CRASH(TARGET_STARTED);
-	event(t, CMAN_EV_STARTED, 0, true);
+	err = instance_claim_steering(t->m);
+	if (err)
+		snprintf(t->why, sizeof(t->why), "new connections cannot be steered here: %s",
+			 strerror(-err));
+	event(t, CMAN_EV_STARTED, 0, !err);
 }
 
 static void start(struct target *t)
@@ -424,10 +440,33 @@ static void start(struct target *t)
 	}
 }
 
+static int last_name(void *arg, uint64_t id, enum cman_register value, uint32_t count,
+		     uint64_t time_ns)
+{
+	uint64_t *last = arg;
+
+	(void)value;
+	(void)count;
+	(void)time_ns;
+	if (!(uint32_t)id && id > *last)
+		*last = id;
+	return 0;
+}
+
+/* The source may have taken the name back meanwhile: its journal's register says whose it is. */
+static bool name_is_ours(struct target *t)
+{
+	uint64_t id = 0;
+
+	if (t->peer.journal.fd >= 0)
+		cman_journal_each(&t->peer.journal, last_name, &id);
+	return !id || journal_settle(&t->peer.journal, id, CMAN_REG_TAKE) == CMAN_REG_TAKE;
+}
+
 static void take_name(struct target *t)
 {
 	struct manager *m = t->m;
-	int err = instance_claim_name(m);
+	int err = name_is_ours(t) ? instance_claim_name(m) : -ECANCELED;
 
 	if (err)
 		event_add(m, LOG_ERR, "cannot take the name %s: %s", m->alias, strerror(-err));
@@ -520,6 +559,8 @@ static void final(struct target *t)
 		return;
 	t->over = true;
 	timer_end(&t->exit_timer);
+	/* under this name now, in the place of the other release's */
+	cman_hold_apply(&t->m->maps);
 	if (t->m->maps.instance->state == CMAN_MIGRATING)
 		t->m->maps.instance->state = CMAN_RUNNING;
 	event_add(t->m, LOG_NOTICE, "took over %u sessions from release %s in %.1f ms; %u stayed there",
@@ -560,6 +601,12 @@ static void over(struct target *t, bool ok)
 	if (!t->h.named && !t->h.peer_dead && !t->swapped) {
 		if (!t->why[0])
 			snprintf(t->why, sizeof(t->why), "the running instance broke it off");
+		fail_start(t);
+		return;
+	}
+	if (strcmp(m->name, m->alias) && !t->swapped && !t->h.peer_dead && m->ncells &&
+	    !instance_sessions(m)) {
+		snprintf(t->why, sizeof(t->why), "the running instance has kept its name");
 		fail_start(t);
 		return;
 	}
@@ -643,12 +690,14 @@ static void run(struct target *t, const struct cman_effect *e)
 		break;
 	case CMAN_EF_RESCUE:
 		if (t->m->ncells) {
+			instance_claim_steering(t->m);
 			instance_claim_name(t->m);
 			instance_ready(t->m);
 			rescue_leftovers(t->m);
 		}
 		break;
 	case CMAN_EF_SWAP_ROLES:
+		timer_end(&t->tick);
 		source_swap(t->m, &t->peer);
 		final(t);
 		break;
@@ -716,6 +765,7 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 	char path[256];
 	size_t n;
 
+	t->quiet = 0;
 	switch (f->type) {
 	case CMAN_FRAME_HELLO:
 		why = peer_check_hello(&t->peer, f);
@@ -772,11 +822,62 @@ static void on_lost(void *arg, bool dead)
 	if (t->over || t->exit_timer) { /* in order: it has nothing left */
 		if (t->exit_timer)
 			final(t);
-		return;
+		if (dead && t->ok) /* else it left sessions or files behind */
+			rescue_leftovers(t->m);
+		if (t->ok)
+			return;
 	}
-	if (t->h.phase == CMAN_HO_OVER)
+	if (t->h.phase == CMAN_HO_OVER && !dead)
 		return;
 	feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST, .dead = dead });
+}
+
+static bool overdue(const struct target *t)
+{
+	uint32_t timeout_s = t->m->opt.timeout_s ? t->m->opt.timeout_s : t->m->ic->handover_timeout_s;
+
+	return cman_now_ns() - t->begun_ns > (uint64_t)(timeout_s + OVERDUE_S) * 1000000000u;
+}
+
+static void lost_by_silence(struct target *t)
+{
+	event_add(t->m, LOG_WARNING, "the old instance (pid %d) does not answer any more",
+		  (int)t->peer.pid);
+	peer_close(&t->peer);
+	feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct target *t = timer->data;
+	bool waits = false, starting = t->h.phase <= CMAN_HO_STARTING;
+
+	if (t->old_exited || (t->over && t->ok)) {
+		timer_end(&t->tick);
+		return;
+	}
+	if (!t->peer.open) {
+		/* it lives, we do not hear it: by now it should have ended */
+		if (t->h.peer_lost && t->h.named && t->peer.pidfd >= 0 && overdue(t)) {
+			event_add(t->m, LOG_WARNING, "the old instance (pid %d) is killed: its time "
+				  "is over, and it does not answer", (int)t->peer.pid);
+			syscall(SYS_pidfd_send_signal, t->peer.pidfd, SIGKILL, NULL, 0);
+			timer_end(&t->tick);
+		}
+		return;
+	}
+	for (unsigned int i = 0; i < CMAN_HANDOVER_WINDOW; i++)
+		waits |= t->h.batch[i].state == CMAN_BATCH_PREP;
+	t->quiet++;
+	if (t->quiet == ASK_TICKS && !starting) {
+		feed(t, (struct cman_event){ .type = CMAN_EV_TIMEOUT });
+		/* nothing in flight: the fate of an old batch is asked, for any answer */
+		if (!cman_handover_in_flight(&t->h) && t->h.highest)
+			peer_send_simple(&t->peer, CMAN_FRAME_QUERY, t->h.highest, false);
+	}
+	if (starting ? t->quiet >= START_TICKS && !t->h.busy :
+		       t->quiet >= SILENT_TICKS && (waits || t->h.highest || overdue(t)))
+		lost_by_silence(t);
 }
 
 static struct target *target_new(struct manager *m)
@@ -797,6 +898,7 @@ static void ready_peer(struct target *t)
 	t->peer.on_lost = on_lost;
 	t->peer.arg = t;
 	peer_watch(&t->peer);
+	t->tick = timer_begin(t->m, on_tick, TICK_MS, TICK_MS, t);
 }
 
 int target_begin(struct manager *m)
@@ -861,12 +963,31 @@ int target_begin(struct manager *m)
 	return 0;
 }
 
+static void target_forget(struct manager *m)
+{
+	struct target *t = m->target;
+
+	if (!t)
+		return;
+	for (unsigned int k = 0; k < t->nwaiting; k++)
+		client_error(t->waiting[k], 1, "another migration has begun");
+	peer_fini(&t->peer);
+	timer_end(&t->exit_timer);
+	timer_end(&t->progress_timer);
+	timer_end(&t->tick);
+	free(t->blackout_us);
+	free(t->left);
+	free(t);
+	m->target = NULL;
+}
+
 void target_swap(struct manager *m, struct peer *peer)
 {
 	struct target *t = target_new(m);
 
 	if (!t)
 		return;
+	target_forget(m);
 	t->swapped = true;
 	m->target = t;
 	peer_move(&t->peer, peer);
