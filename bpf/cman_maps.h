@@ -182,7 +182,7 @@ enum cman_order {
 	CMAN_ORDER_ACTIVATE = 6, /* slot[]: PREPARED -> RELAYING by recovery */
 	CMAN_ORDER_DISCARD = 7,	 /* slot[]: RESERVED or PREPARED -> FREE: close, silently */
 	CMAN_ORDER_CLOSE = 8,	 /* slot[]: end the session now */
-	CMAN_ORDER_QUIT = 9,	 /* close every session, then end the whole cell */
+	CMAN_ORDER_QUIT = 9,	 /* close (n = 1: reset) every session, then end the whole cell */
 	CMAN_ORDER_LEAVE = 10,	 /* end the cell at once; what it still has is closed by the kernel */
 };
 
@@ -341,13 +341,13 @@ struct cman_instance {
 	__u32 config_generation;
 	__u32 manager_pid;
 	__u64 started_ns;   /* CLOCK_BOOTTIME */
-	__u64 id_base;	    /* session ids are id_base | gateway << 40 | count */
+	__u64 id_base;	    /* session ids are id_base | gateway << 34 | count */
 	/*
 	 * Test builds (CMAN_CRASH_POINTS, usr/sys/crash.h): the process that reaches crash_point for
 	 * the crash_count-th time dies by SIGKILL, and kills the roles in crash_also just before.
 	 */
 	__u32 crash_point;
-	__u32 crash_count;
+	__u32 crash_count; /* after a death: whose */
 	__u32 crash_also; /* 1 << enum cman_role */
 	__u32 crash_hits; /* deaths so far */
 	struct cman_listener listener[CMAN_MAX_LISTENERS];

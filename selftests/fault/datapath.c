@@ -390,7 +390,7 @@ static const struct target {
 	RECOVERY(RECOVER_START, NONE, 1), RECOVERY(RECOVER_OWN_FDS, NONE, 1),
 	RECOVERY(RECOVER_EPOLL, NONE, 1), RECOVERY(RECOVER_SCAN, ACCEPT_MARKED, 1),
 	RECOVERY(RECOVER_ADOPT, ACCEPT_GOT_FD, 1), RECOVERY(RECOVER_HOT, RELAY_READ, 1),
-	RECOVERY(RECOVER_SLOT, NONE, 10), RECOVERY(RECOVER_POSITION, RELAY_POSITION, 1),
+	RECOVERY(RECOVER_SLOT, NONE, 2), RECOVERY(RECOVER_POSITION, RELAY_POSITION, 1),
 	RECOVERY(RECOVER_POSITION, SPLICE_OUT, 1), RECOVERY(RECOVER_CONNECT, ACCEPT_CONNECTED, 1),
 	RECOVERY(RECOVER_PIPES, SPLICE_IN, 1), RECOVERY(RECOVER_DONE, NONE, 1),
 	/* points of the path that a recovery passes too */
@@ -406,10 +406,15 @@ static const struct target {
 
 static uint32_t hits[NTARGETS], doubles[NTARGETS];
 
+static pid_t holders[CMAN_MAX_GATEWAYS][CMAN_ROLES]; /* when a point was armed */
+
 static void arm(enum cman_crash_point point, uint32_t count, uint32_t also)
 {
 	struct cman_instance *i = maps.instance;
 
+	for (uint32_t n = 0; n < maps.gateways; n++)
+		for (int r = 0; r < CMAN_ROLES; r++)
+			holders[n][r] = holder(&maps.cells[n], (enum cman_role)r);
 	__atomic_store_n(&i->crash_point, CMAN_CRASH_NONE, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&i->crash_also, also, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&i->crash_count, count, __ATOMIC_SEQ_CST);
@@ -429,6 +434,30 @@ static void revive_targets(void)
 			maps.services[s].target[t].down_until_s = 0;
 }
 
+static void wait_dead(pid_t pid)
+{
+	while (lives(pid))
+		pause_us(50);
+}
+
+/*
+ * Until those whom a point has killed are really dead: else they would count as living, and their
+ * death would add to the next one's. Never three at once.
+ */
+static void wait_deaths(void)
+{
+	uint32_t also = maps.instance->crash_also;
+
+	wait_dead((pid_t)maps.instance->crash_count);
+	for (int r = 0; r < CMAN_ROLES; r++) {
+		bool dead = !(also & (1u << r));
+
+		while (!dead)
+			for (uint32_t n = 0; n < maps.gateways; n++)
+				dead |= !lives(holders[n][r]);
+	}
+}
+
 static bool wait_hit(uint32_t before)
 {
 	uint64_t until = now_us() + DEADLINE_S * 1000000ull;
@@ -441,13 +470,8 @@ static bool wait_hit(uint32_t before)
 		revive_targets();
 		pause_us(200);
 	}
+	wait_deaths();
 	return true;
-}
-
-static void wait_dead(pid_t pid)
-{
-	while (lives(pid))
-		pause_us(50);
 }
 
 /* A gateway dies at t->first, the next one at t->point. */
@@ -481,9 +505,13 @@ static bool one_recovery(const struct target *t, struct cman_cell *c, uint32_t c
 			return false;
 		while (now_us() < patience && !was_hit(before))
 			pause_us(200);
-		arm(CMAN_CRASH_NONE, 0, 0);
-		if (was_hit(before))
+		if (!was_hit(before))
+			arm(CMAN_CRASH_NONE, 0, 0);
+		pause_us(2000); /* who has just passed the look at the point is counted by now */
+		if (was_hit(before)) {
+			wait_deaths();
 			return true;
+		}
 		if (!wait_whole(true))
 			return false;
 	}
@@ -603,18 +631,24 @@ static void at_random(uint32_t kills)
 
 	for (uint32_t n = 0; n < kills && bad < 3 && !ping.lost; n++) {
 		struct cman_cell *c = &maps.cells[below(maps.gateways)];
+		pid_t dying[2];
 
 		pause_us(below(3000));
 		__atomic_store_n(&ping.longest, 0, __ATOMIC_RELAXED);
-		kill(holder(c, CMAN_GATEWAY), SIGKILL);
+		dying[0] = holder(c, CMAN_GATEWAY);
+		dying[1] = 0;
+		kill(dying[0], SIGKILL);
 		count[CMAN_GATEWAY]++;
 		if (n % 3 == 0) { /* in the midst of the recovery */
 			enum cman_role role = n % 6 ? CMAN_KEEPER : CMAN_SPARE;
 
 			pause_us(below(600));
-			kill(holder(c, role), SIGKILL);
+			dying[1] = holder(c, role);
+			kill(dying[1], SIGKILL);
 			count[role]++;
 		}
+		wait_dead(dying[0]);
+		wait_dead(dying[1]);
 		bad += !wait_whole(true);
 		gap_end();
 	}
@@ -627,7 +661,9 @@ static void at_random(uint32_t kills)
 		if (n % 2) { /* and a gateway while the next one adopts */
 			struct cman_cell *c = &maps.cells[below(maps.gateways)];
 
-			kill(holder(c, CMAN_GATEWAY), SIGKILL);
+			pid = holder(c, CMAN_GATEWAY);
+			kill(pid, SIGKILL);
+			wait_dead(pid);
 		}
 		if (!start_manager("startup-again")) {
 			diag("a manager could not be started again");

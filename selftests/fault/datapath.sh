@@ -14,5 +14,5 @@ sysctl -qw net.ipv4.tcp_wmem="4096 32768 131072" net.ipv4.tcp_rmem="4096 65536 2
 _tap_over=1 # its plan and results are not ours
 ${CMAN_FAULT_WRAP-} "$CMAN_CRASH_TESTBIN/fault/datapath" "$CMAN_CRASH_BIN" "$T"
 rc=$?
-"$CMAN_CRASH_BIN/cmanctl" shutdown -f "$T/cman.conf" > "$T/shutdown.out" 2>&1 || sed 's/^/# /' "$T/shutdown.out"
+cp "$T"/*.log "$T"/*.out "${CMAN_FAULT_KEEP:-$T/..}" 2>/dev/null; "$CMAN_CRASH_BIN/cmanctl" shutdown -f "$T/cman.conf" > "$T/shutdown.out" 2>&1 || sed 's/^/# /' "$T/shutdown.out"
 exit $rc

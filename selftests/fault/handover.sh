@@ -326,7 +326,7 @@ load_begin || bail "no load"
 for p in $(points '^SOURCE_'); do crash old "$p"; done
 for p in $(points '^TARGET_'); do crash new "$p"; done
 for p in $(points '^(ORDER_|FREEZE_|RELEASE_CLIENT|RELEASE_FREE|KEEPER_GIVE)'); do gateway_dies old "$p"; done
-for p in $(points '^(ORDER_|RESERVE_|ACTIVATE_|KEEPER_TAKE)'); do gateway_dies new "$p"; done
+for p in $(points '^(ORDER_|RESERVE_SLOT|ACTIVATE_|KEEPER_TAKE)'); do gateway_dies new "$p"; done
 # what a batch that goes back passes
 both THAW_SLOT TARGET_PREPARED_SENT
 both RESCUE_STOPPED SOURCE_BATCH

@@ -2,7 +2,7 @@
 /*
  * The hands of handover.sh: one verb a call.
  *
- *	arm NAME POINT [COUNT]	 a crash point in the pinned maps of NAME (ALIAS, ALIAS_old...)
+ *	arm NAME POINT [COUNT [stop]]  a crash point in the pinned maps of NAME (ALIAS, ALIAS_old...)
  *	hits NAME		 how many have died of it
  *	points			 the names of all points
  *	pids NAME		 manager and the processes of all cells, one a line: "role pid"
@@ -29,7 +29,7 @@ static int open_maps(const char *name, struct cman_maps *maps)
 	return 1;
 }
 
-static int arm(const char *name, const char *point, unsigned int count)
+static int arm(const char *name, const char *point, unsigned int count, bool stop)
 {
 	struct cman_maps maps;
 	int n = cman_crash_parse(point);
@@ -42,7 +42,7 @@ static int arm(const char *name, const char *point, unsigned int count)
 		return 1;
 	__atomic_store_n(&maps.instance->crash_point, CMAN_CRASH_NONE, __ATOMIC_SEQ_CST);
 	maps.instance->crash_count = count;
-	maps.instance->crash_also = 0;
+	maps.instance->crash_also = stop ? CMAN_CRASH_STOP : 0;
 	__atomic_store_n(&maps.instance->crash_point, (uint32_t)n, __ATOMIC_SEQ_CST);
 	return 0;
 }
@@ -120,7 +120,8 @@ int main(int argc, char **argv)
 	struct cman_maps maps;
 
 	if (!strcmp(verb, "arm") && argc >= 4)
-		return arm(argv[2], argv[3], argc > 4 ? (unsigned int)atoi(argv[4]) : 1);
+		return arm(argv[2], argv[3], argc > 4 ? (unsigned int)atoi(argv[4]) : 1,
+			   argc > 5 && !strcmp(argv[5], "stop"));
 	if (!strcmp(verb, "pids") && argc == 3)
 		return pids(argv[2]);
 	if (!strcmp(verb, "hits") && argc == 3) {

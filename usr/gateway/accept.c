@@ -368,7 +368,7 @@ void gw_adopt(struct gateway *g, uint32_t i, int fd, uint32_t listener)
 	CMAN_CRASH(ACCEPT_STORED_COOKIE);
 	s->service = g->instance->listener[listener].service;
 	s->listener = (__u16)listener;
-	s->id = g->instance->id_base | (uint64_t)g->env->index << 40 | ++g->cell->next_id;
+	s->id = g->instance->id_base | (uint64_t)g->env->index << 34 | ++g->cell->next_id;
 	s->created_s = g->now_s;
 	s->active_s = g->now_s;
 	set_state(s, CMAN_SLOT_ACCEPTED);

@@ -469,5 +469,6 @@ void cman_gateway_start(struct cman_cell_env *env)
 	gw_recover(g);
 	gw_listen_sync(g);
 	gw_orders(g); /* what the predecessor did not finish */
+	(void)!write(env->cell->done_fd, &(uint64_t){ 1 }, 8); /* nor say */
 	loop(g);
 }

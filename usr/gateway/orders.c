@@ -94,17 +94,25 @@ static int discard(struct gateway *g, uint32_t i)
 	return 0;
 }
 
-static int close_session(struct gateway *g, uint32_t i)
+static int end_session(struct gateway *g, uint32_t i, bool reset)
 {
 	switch (slot_of(g, i)->state) {
 	case CMAN_SLOT_ACCEPTED:
 	case CMAN_SLOT_CONNECTING:
 	case CMAN_SLOT_RELAYING:
-		gw_close(g, i);
+		if (reset)
+			gw_reset(g, i);
+		else
+			gw_close(g, i);
 		return 0;
 	default:
 		return -EAGAIN;
 	}
+}
+
+static int close_session(struct gateway *g, uint32_t i)
+{
+	return end_session(g, i, false);
 }
 
 /*
@@ -148,10 +156,10 @@ static int reserve(struct gateway *g, struct cman_mailbox *m, uint32_t seq)
 	return 0;
 }
 
-static void quit(struct gateway *g)
+static void quit(struct gateway *g, bool reset)
 {
 	for (uint32_t i = 0; i < g->high; i++)
-		close_session(g, i);
+		end_session(g, i, reset);
 }
 
 static int each(struct gateway *g, struct cman_mailbox *m,
@@ -210,7 +218,7 @@ void gw_orders(struct gateway *g)
 		m->status = each(g, m, close_session);
 		break;
 	case CMAN_ORDER_QUIT:
-		quit(g);
+		quit(g, m->n);
 		m->status = 0;
 		end = true;
 		break;

@@ -627,10 +627,6 @@ static void run_shutdown(struct manager *m, struct client *c, json_t *request)
 	json_int_t drain_s = json_integer_value(drain);
 	struct stop_job *job;
 
-	if (drain && json_is_true(json_object_get(request, "abort"))) {
-		client_error(c, USAGE, "shutdown: expected \"drain_s\" or \"abort\", not both");
-		return;
-	}
 	if (drain_s < 0 || drain_s > YEAR_S) {
 		client_error(c, USAGE, "shutdown: drain_s: expected 0 to %u seconds", YEAR_S);
 		return;
@@ -656,6 +652,7 @@ static void run_shutdown(struct manager *m, struct client *c, json_t *request)
 	uv_timer_start(&job->timer, stop_tick, PROGRESS_MS, PROGRESS_MS);
 	event_add(m, LOG_NOTICE, "shutdown was ordered with %lld sessions%s",
 		  (long long)job->sessions, drain_s ? ", draining" : "");
+	m->abort = json_is_true(json_object_get(request, "abort"));
 	instance_shutdown(m, (uint32_t)drain_s);
 }
 

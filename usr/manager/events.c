@@ -30,7 +30,6 @@ void event_add(struct manager *m, int level, const char *format, ...)
 	struct timespec now;
 	va_list ap;
 
-	(void)m;
 	va_start(ap, format);
 	vsnprintf(e->text, sizeof(e->text), format, ap);
 	va_end(ap);
@@ -38,6 +37,8 @@ void event_add(struct manager *m, int level, const char *format, ...)
 	e->time = (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1000;
 	e->level = level;
 	cman_log(level, e->text, NULL);
+	if (level <= LOG_ERR && m->start_stderr >= 0) /* who started us wants to know why not */
+		dprintf(m->start_stderr, "%s\n", e->text);
 }
 
 /* JSON holds UTF-8 only: a file name, or a text that was cut, may be none. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "usr/sys/crash.h"
@@ -49,6 +50,17 @@ static int open_journal(struct manager *m)
 }
 
 
+/* 24 random bits: ids are kept through handovers, and no two releases may give the same one. */
+static uint64_t new_id_base(void)
+{
+	uint32_t r = 0;
+
+	if (getrandom(&r, sizeof(r), GRND_NONBLOCK) != sizeof(r))
+		r = (uint32_t)(cman_now_ns() / 1000u);
+	r &= 0xffffff;
+	return (uint64_t)(r >> 8 == 0xffff ? r & 0x7fffff : r) << 40; /* not CMAN_RESERVED_ID */
+}
+
 static void fill_instance(struct manager *m)
 {
 	struct cman_instance *in = m->maps.instance;
@@ -59,8 +71,7 @@ static void fill_instance(struct manager *m)
 	in->log_level = (uint32_t)m->ic->log_level;
 	in->started_ns = cman_now_ns();
 	in->manager_pid = (uint32_t)getpid();
-	/* distinct from every other release of this boot: ids are kept through handovers */
-	in->id_base = (in->started_ns / 1000000u & 0xffff) << 48;
+	in->id_base = new_id_base();
 	in->state = CMAN_STARTING;
 	in->accepting = 1;
 }
@@ -321,8 +332,8 @@ int instance_start(struct manager *m)
 	if (rundir_exists(m, m->name)) {
 		err = try_adopt(m);
 		if (err == -EWOULDBLOCK) {
-			fprintf(stderr, "cmand: instance %s is running already (pid %d)\n", m->name,
-				(int)rundir_read_pid(m, m->name));
+			event_add(m, LOG_ERR, "instance %s is running already (pid %d)", m->name,
+				  (int)rundir_read_pid(m, m->name));
 			return err;
 		}
 		if (err < 0)
@@ -482,7 +493,8 @@ static void finish(struct manager *m)
 		publish_withdraw(m);
 	cman_maps_unpin(m->name);
 	rundir_remove(m, m->name);
-	cman_notify("STOPPING=1");
+	if (!m->is_old) /* the new release goes on under the same unit */
+		cman_notify("STOPPING=1");
 	event_add(m, LOG_NOTICE, "instance %s of release %s has ended", m->name, cman_version);
 	uv_stop(&m->loop);
 }
@@ -503,7 +515,7 @@ static void cell_ended(struct order *o, void *arg)
 	free(e);
 }
 
-static void end_cells(struct manager *m, enum cman_order op)
+static void end_cells(struct manager *m)
 {
 	struct ending *e = calloc(1, sizeof(*e));
 
@@ -517,7 +529,8 @@ static void end_cells(struct manager *m, enum cman_order op)
 
 		if (!o)
 			abort();
-		o->op = op;
+		o->op = CMAN_ORDER_QUIT;
+		o->n = m->abort;
 		o->done = cell_ended;
 		o->arg = e;
 		cell_order(&m->cells[i], o);
@@ -531,13 +544,27 @@ static void on_drain(uv_timer_t *t)
 	if (instance_sessions(m) && cman_now_ns() < m->drain_until_ns)
 		return;
 	timer_end(&m->drain_timer);
-	end_cells(m, CMAN_ORDER_QUIT);
+	end_cells(m);
 }
 
 void instance_shutdown(struct manager *m, uint32_t drain_s)
 {
 	if (m->stopping)
 		return;
+	if (!m->ncells) { /* nothing runs yet */
+		if (m->lock_fd >= 0)
+			rundir_remove(m, m->name);
+		m->exit_code = 1;
+		uv_stop(&m->loop);
+		return;
+	}
+	if (m->drain_timer) { /* draining already: no more patience */
+		if (drain_s)
+			return;
+		timer_end(&m->drain_timer);
+		end_cells(m);
+		return;
+	}
 	m->maps.instance->accepting = 0;
 	m->maps.instance->state = CMAN_DRAINING;
 	m->drain_until_ns = cman_now_ns() + (uint64_t)drain_s * 1000000000u;
@@ -553,7 +580,7 @@ void instance_shutdown(struct manager *m, uint32_t drain_s)
 	}
 	instance_sync(m);
 	if (!drain_s) {
-		end_cells(m, CMAN_ORDER_QUIT);
+		end_cells(m);
 		return;
 	}
 	event_add(m, LOG_NOTICE, "draining: %u sessions, at most %u s", instance_sessions(m), drain_s);
@@ -562,6 +589,8 @@ void instance_shutdown(struct manager *m, uint32_t drain_s)
 
 void instance_leave(struct manager *m)
 {
-	if (!m->stopping)
-		end_cells(m, CMAN_ORDER_QUIT);
+	if (m->stopping)
+		return;
+	timer_end(&m->drain_timer);
+	end_cells(m);
 }

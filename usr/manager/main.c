@@ -308,9 +308,13 @@ int main(int argc, char **argv)
 			dprintf(m->start_stderr,
 				"cmand: instance %s did not start: %s; the log says why\n", m->alias,
 				strerror(-err));
-		return err == -EINVAL ? 2 : 1;
+		return 1;
 	}
-	cman_proc_limit_manager();
+	if (cman_proc_limit_manager()) {
+		cman_err("the manager cannot give up the privileges that it does not need",
+			 "err=\"%s\"", strerror(errno));
+		instance_shutdown(m, 0);
+	}
 	uv_run(&m->loop, UV_RUN_DEFAULT);
 	return m->exit_code;
 }

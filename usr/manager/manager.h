@@ -163,6 +163,7 @@ struct manager {
 	/* shutdown, drain */
 	bool rescuing; /* one at a time */
 	bool stopping;
+	bool abort; /* reset the sessions that are left at the end */
 	uv_timer_t *drain_timer;
 	uint64_t drain_until_ns;
 	uv_signal_t sigterm, sigint, sighup;
@@ -190,7 +191,10 @@ int instance_claim_steering(struct manager *m);
 /* Takes the name ALIAS from whoever had it, dead or agreed, and accepts. 0 or -errno. */
 int instance_claim_name(struct manager *m);
 void instance_ready(struct manager *m);	 /* tells systemd and the foreground process */
-/* Stops for good: @drain_s 0 closes sessions at once. Ends the loop when done. */
+/*
+ * Stops for good: @drain_s 0 ends sessions at once. Called again while it drains, with 0: no more
+ * patience. Ends the loop when done.
+ */
 void instance_shutdown(struct manager *m, uint32_t drain_s);
 /* The old one's end after a handover: cells leave, names and pins go, the loop ends. */
 void instance_leave(struct manager *m);

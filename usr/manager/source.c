@@ -29,6 +29,7 @@
 #define TICK_MS	     500
 #define SILENT_TICKS 6	/* while sessions are frozen */
 #define START_TICKS  60 /* while nothing has moved */
+#define YIELD_MS     1000
 
 struct parcel { /* one batch in flight */
 	struct source *src;
@@ -408,9 +409,19 @@ static void resume(struct source *s, bool certain)
 
 /* ---- the end ---- */
 
+/* By the slots: the gateways' counts are made anew while one recovers. */
+static bool is_empty(const struct manager *m)
+{
+	for (uint32_t g = 0; g < m->ncells; g++)
+		for (uint32_t i = 0; i < m->cells[g].shared->high; i++)
+			if (m->cells[g].slots[i].state >= CMAN_SLOT_ACCEPTED)
+				return false;
+	return true;
+}
+
 static void leave_if_empty(struct source *s)
 {
-	if (instance_sessions(s->m))
+	if (!is_empty(s->m))
 		return;
 	timer_end(&s->end);
 	timer_end(&s->timeout);
@@ -420,6 +431,27 @@ static void leave_if_empty(struct source *s)
 static void on_end(uv_timer_t *t)
 {
 	leave_if_empty(t->data);
+}
+
+/*
+ * The channel broke, the new instance lives and has the name: it takes what is here as soon as no
+ * manager looks after it, as after any crash. Nothing is in flight: the registers have said whose it is.
+ */
+static void on_yield(uv_timer_t *t)
+{
+	struct source *s = t->data;
+	struct manager *m = s->m;
+
+	timer_end(&s->end);
+	if (!m->is_old)
+		return;
+	if (is_empty(m)) {
+		instance_leave(m);
+		return;
+	}
+	event_add(m, LOG_WARNING, "the manager ends, so that the new instance takes the %u sessions "
+		  "that are still here", instance_sessions(m));
+	_exit(0);
 }
 
 static void on_timeout(uv_timer_t *t)
@@ -458,8 +490,8 @@ static void over(struct source *s, bool ok)
 	}
 	event_add(m, LOG_WARNING, "the handover was broken off: %u sessions had moved", s->h.moved);
 	timer_end(&s->timeout);
-	if (m->is_old) /* the new one has the name: stay beside it until the sessions end */
-		s->end = timer_begin(m, on_end, 1000, 1000, s);
+	if (m->is_old)
+		s->end = timer_begin(m, on_yield, YIELD_MS, 0, s);
 	peer_close(&s->peer);
 	if (s->h.peer_dead || s->peer.pid <= 0) {
 		rescue_leftovers(m);

@@ -820,6 +820,8 @@ static void on_lost(void *arg, bool dead)
 	if (dead)
 		t->old_exited = true;
 	if (t->over || t->exit_timer) { /* in order: it has nothing left */
+		if (t->exit_timer && !dead)
+			return; /* it closes the channel, then it ends */
 		if (t->exit_timer)
 			final(t);
 		if (dead && t->ok) /* else it left sessions or files behind */

@@ -38,17 +38,18 @@ int cman_crash_parse(const char *name)
 static struct cman_instance *armed;
 static struct cman_cell *own_cell;
 
-/* CMAN_CRASH=POINT[:COUNT] arms a manager that has no maps yet; then they take it over. */
+/* CMAN_CRASH=POINT[:COUNT[:stop]] arms a manager that has no maps yet; then they take it over. */
 static struct cman_instance *from_environment(void)
 {
 	static struct cman_instance early;
 	const char *value = getenv("CMAN_CRASH");
-	char name[64];
+	char name[64], stop[8] = "";
 	unsigned int count = 1;
 	int point;
 
-	if (!value || sscanf(value, "%63[A-Z_]:%u", name, &count) < 1)
+	if (!value || sscanf(value, "%63[A-Z_]:%u:%7s", name, &count, stop) < 1)
 		return NULL;
+	early.crash_also = strcmp(stop, "stop") ? 0 : CMAN_CRASH_STOP;
 	point = cman_crash_parse(name);
 	early.crash_count = count;
 	early.crash_point = point < 0 ? CMAN_CRASH_NONE : (uint32_t)point;
@@ -69,6 +70,7 @@ void cman_crash_init(struct cman_instance *instance, struct cman_cell *cell)
 	if (!early || early == instance || cell || !early->crash_point)
 		return;
 	armed->crash_count = early->crash_count;
+	armed->crash_also = early->crash_also;
 	__atomic_store_n(&armed->crash_point, early->crash_point, __ATOMIC_RELEASE);
 }
 
@@ -79,13 +81,20 @@ void cman_crash_here(enum cman_crash_point point)
 	if (__atomic_sub_fetch(&armed->crash_count, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
 	__atomic_store_n(&armed->crash_point, CMAN_CRASH_NONE, __ATOMIC_RELEASE);
-	__atomic_add_fetch(&armed->crash_hits, 1, __ATOMIC_ACQ_REL);
+	/* so that a test can wait for the end of this process */
+	__atomic_store_n(&armed->crash_count, (__u32)getpid(), __ATOMIC_RELEASE);
 	for (int role = 0; own_cell && role < CMAN_ROLES; role++) {
 		pid_t pid = (pid_t)(__atomic_load_n(&own_cell->role[role], __ATOMIC_ACQUIRE) &
 				    CMAN_ROLE_PID);
 
 		if ((armed->crash_also & (1u << role)) && pid && pid != getpid())
 			kill(pid, SIGKILL);
+	}
+	__atomic_add_fetch(&armed->crash_hits, 1, __ATOMIC_ACQ_REL);
+	if (armed->crash_also & CMAN_CRASH_STOP) {
+		dprintf(2, "<2>stops at a crash point point=%s pid=%d\n", names[point], (int)getpid());
+		raise(SIGSTOP);
+		return;
 	}
 	dprintf(2, "<2>dies at a crash point point=%s pid=%d\n", names[point], (int)getpid());
 	kill(getpid(), SIGKILL);

@@ -59,10 +59,12 @@ enum cman_crash_point {
 		CMAN_CRASH_COUNT
 };
 
+#define CMAN_CRASH_STOP 0x80000000u /* in crash_also: stops, as one that hangs, and does not die */
+
 #ifdef CMAN_CRASH_POINTS
 /*
  * @cell is NULL in a manager. Without an instance (a manager that has no maps yet) the environment
- * says what is armed: CMAN_CRASH=POINT[:COUNT]; the maps take that over.
+ * says what is armed: CMAN_CRASH=POINT[:COUNT[:stop]]; the maps take that over.
  */
 void cman_crash_init(struct cman_instance *instance, struct cman_cell *cell);
 void cman_crash_here(enum cman_crash_point point);

@@ -23,6 +23,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* More than any instance uses; a scan of the descriptor table must stay short. */
+#define NOFILE_MAX (1u << 20)
+
 extern char **environ;
 
 static char *title_area;
@@ -160,7 +163,8 @@ int cman_proc_limit_manager(void)
 		return 0;
 	capng_clear(CAPNG_SELECT_BOTH);
 	for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
-		if (capng_update(CAPNG_ADD,
+		if (prctl(PR_CAPBSET_READ, kept[i]) == 1 && /* a container may lack some */
+		    capng_update(CAPNG_ADD,
 				 (capng_type_t)(CAPNG_EFFECTIVE | CAPNG_PERMITTED |
 						CAPNG_BOUNDING_SET),
 				 kept[i]) < 0)
@@ -219,7 +223,7 @@ uint64_t cman_proc_nofile(void)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return 1024;
-	limit.rlim_cur = limit.rlim_max;
+	limit.rlim_cur = limit.rlim_max < NOFILE_MAX ? limit.rlim_max : NOFILE_MAX;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	return limit.rlim_cur;
 }
