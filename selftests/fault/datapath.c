@@ -563,6 +563,25 @@ static bool one(size_t n, bool twice)
 	return hit;
 }
 
+/* The last lines of the instance's log. */
+static void show_log(void)
+{
+	char path[512], text[3000], *line;
+	int fd;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%s/" ALIAS ".log", folder);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	lseek(fd, -(off_t)sizeof(text) + 1, SEEK_END);
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		diag("  log: %s", line);
+}
+
 static uint64_t lost_count(void)
 {
 	uint64_t n = 0;
@@ -596,7 +615,9 @@ static void targeted(uint32_t kills)
 				diag("%llu sessions lost at %s",
 				     (unsigned long long)(lost_count() - lost),
 				     cman_crash_name(targets[order[n]].point));
+				show_log();
 				lost = lost_count();
+				unreached = 3; /* nothing more to learn */
 			}
 			done++;
 		}

@@ -255,9 +255,9 @@ crash() {
 	OLDPID=$(status | field pid)
 	if [ "$side" = old ]; then
 		tool arm t1 "$point" "$count" || why "cannot arm"
-		ctl startup --migrate > "$T/mig" 2>&1
+		migrate_shortly
 	else
-		CMAN_CRASH=$point:$count ctl startup --migrate > "$T/mig" 2>&1
+		CMAN_CRASH=$point:$count migrate_shortly
 	fi
 	log_since | grep -q "dies at a crash point.*$point" || why "was not reached"
 	if [ "$point" = TARGET_HELLO ]; then # nobody knows of it: its folder stays until the next
@@ -301,16 +301,149 @@ both() {
 	OLDPID=$(status | field pid)
 	if [[ $b = SOURCE_* ]]; then
 		tool arm t1 "$b" || why "cannot arm"
-		CMAN_CRASH=$a ctl startup --migrate > "$T/mig" 2>&1
+		CMAN_CRASH=$a migrate_shortly
 	else
 		tool arm t1 "$a" || why "cannot arm"
-		CMAN_CRASH=$b ctl startup --migrate > "$T/mig" 2>&1
+		CMAN_CRASH=$b migrate_shortly
 	fi
 	log_since | grep -q "dies at a crash point.*$a" || why "$a was not reached"
 	log_since | grep -q "dies at a crash point.*$b" || why "$b was not reached"
 	aftermath
 	tool arm t1 NONE 2> /dev/null
 	verdict || anew
+}
+
+# migrate_shortly: cmanctl waits 10 s for somebody to take the name; we look ourselves
+migrate_shortly() {
+	timeout -k 1 "${1:-2.5}" "$BIN/cmanctl" -f "$T/c.conf" startup --migrate > "$T/mig" 2>&1
+}
+
+# hang SIDE POINT [COUNT]: a manager stops there, does not die, and goes on much later
+hang() {
+	local side=$1 point=$2 count=${3:-1} pid
+	begin "$side hangs at $point" || return
+	OLDPID=$(status | field pid)
+	if [ "$side" = old ]; then
+		tool arm t1 "$point" "$count" stop || why "cannot arm"
+		migrate_shortly 1
+	else
+		CMAN_CRASH=$point:$count:stop migrate_shortly 1
+	fi
+	pid=$(log_since | sed -n "s/.*stops at a crash point.*pid=\\([0-9]*\\).*/\\1/p" | tail -n 1)
+	[ -n "$pid" ] || why "was not reached"
+	sleep 3.5	# the silence is noticed after 3 s
+	everyone_alive
+	flowing
+	[ -z "$pid" ] || kill -CONT "$pid" 2> /dev/null # which was killed
+	aftermath 2
+	verdict || anew
+}
+
+# flowing: every busy stream gets its bytes back now: none is frozen. A chunk comes every 20 ms
+flowing() {
+	local a b
+	a=$(ss -Htni "src = 127.0.0.2 and dport = :7001" | grep -o 'bytes_received:[0-9]*' | cut -d: -f2 | paste -sd' ')
+	sleep 1.2
+	b=$(ss -Htni "src = 127.0.0.2 and dport = :7001" | grep -o 'bytes_received:[0-9]*' | cut -d: -f2 | paste -sd' ')
+	# 30 idle ones stand still, slow ones move little
+	b=$(awk -v a="$a" -v b="$b" 'BEGIN { n = split(a, x); split(b, y); for (i = 1; i <= n; i++) s += x[i] == y[i]; print s }')
+	[ "$b" -le 40 ] || why "$b sessions stand still"
+}
+
+# managers_die SIDE POINT: one manager stops there, then both die at once
+managers_die() {
+	local side=$1 point=$2 p
+	begin "both managers die, $side at $point" || return
+	OLDPID=$(status | field pid)
+	if [ "$side" = old ]; then
+		tool arm t1 "$point" 1 stop || why "cannot arm"
+		migrate_shortly 0.6
+	else
+		CMAN_CRASH=$point:1:stop migrate_shortly 0.6
+	fi
+	p=$(log_since | sed -n "s/.*stops at a crash point.*pid=\\([0-9]*\\).*/\\1/p" | tail -n 1)
+	[ -n "$p" ] || why "was not reached"
+	for p in "$R"/t1*/pid; do kill -KILL "$(cat "$p")"; done 2> /dev/null
+	[ -z "$p" ] || kill -KILL $(log_since | sed -n "s/.*stops at a crash point.*pid=\\([0-9]*\\).*/\\1/p") 2> /dev/null
+	aftermath 0
+	verdict || anew
+}
+
+# side_dies SIDE POINT COUNT: all processes of one side are killed there; what was its own is lost, and
+# counted, the rest lives
+side_dies() {
+	local side=$1 point=$2 count=$3 name p pids lost said now
+	begin "all of $side die at $point ($count)" || return
+	OLDPID=$(status | field pid)
+	if [ "$side" = old ]; then
+		tool arm t1 "$point" "$count" stop || why "cannot arm"
+		migrate_shortly 0.6
+	else
+		CMAN_CRASH=$point:$count:stop migrate_shortly 0.6
+	fi
+	p=$(log_since | sed -n "s/.*stops at a crash point.*pid=\\([0-9]*\\).*/\\1/p" | tail -n 1)
+	[ -n "$p" ] || why "was not reached"
+	for name in t1 t1_old t1_new; do
+		pids=$(tool pids $name 2> /dev/null)
+		[[ $pids = *"manager $p"* ]] || continue
+		for p in $(awk '{ print $2 }' <<< "$pids"); do kill -STOP "$p"; done
+		for p in $(awk '{ print $2 }' <<< "$pids"); do kill -KILL "$p"; done
+		break
+	done
+	if ! wait_for 5 settled; then
+		ctl startup > "$T/mig" 2>&1 || why "startup: $(cat "$T/mig")"
+		wait_for 5 settled || why "not settled: $(run_files) $(pins)"
+	fi
+	sleep 0.5
+	SURVIVOR=$(who)
+	now=$(clients) lost=$((WANT - now))
+	said=$(log_since | sed -n 's/.*<2>\([0-9]*\) sessions of .* were lost.*/\1/p' | awk '{ s += $1 } END { print s + 0 }')
+	diag "$NAME: $now of $WANT sessions live, the log says $said lost"
+	[ "$lost" -ge 0 ] && [ "$said" -ge "$lost" ] || why "lost $lost, the log says $said"
+	[ "$(status | field sessions)" -ge "$now" ] || why "$(status | field sessions) sessions, $now clients"
+	WANT=$now
+	clean_status
+	verdict
+	anew
+}
+
+clean_status() {
+	local out
+	out=$(ctl startup --migrate -j 2> "$T/mig.err") || why "clean migration: $(cat "$T/mig.err")"
+	wait_for 4 settled || why "not settled after a clean migration"
+	[ "$(clients)" = "$WANT" ] || why "after a clean migration $(clients) of $WANT"
+}
+
+# cancelled MS [--rollback]: with 2,000 idle sessions
+cancelled() {
+	local ms=$1 out rc=0 old pid
+	shift
+	begin "cancel $* after $ms ms" || return
+	OLDPID=$(status | field pid)
+	ctl startup --migrate --no-wait > "$T/mig" 2>&1 &
+	old=$!
+	sleep "$(awk -v m="$ms" 'BEGIN { print m / 1000 }')"
+	ctl migrate --cancel "$@" > "$T/cancel" 2>&1 || rc=$?
+	wait $old
+	diag "$NAME: $(head -n 1 "$T/cancel")"
+	sleep 0.5
+	[ "$(clients)" = "$WANT" ] || why "sessions: $(clients) of $WANT"
+	# what stays on the old one is left there until it ends
+	if [ -e "$R/t1_old" ]; then
+		SURVIVOR=both
+		out=$(status -c t1_old)
+		[ "$(field role <<< "$out")" = old ] || why "t1_old: $out"
+		ctl startup --migrate > "$T/mig" 2>&1 && why "a migration beside t1_old was not refused"
+		kill -KILL "$(cat "$R/t1_old/pid")"
+		wait_for 8 settled || why "t1_old was not taken in: $(run_files)"
+	else
+		SURVIVOR=$(who)
+		wait_for 5 settled || why "not settled $(run_files) $(pins) $(processes | wc -l)"
+	fi
+	[ "$(clients)" = "$WANT" ] || why "sessions: $(clients) of $WANT"
+	pid=$(status | field sessions)
+	[ "$pid" = "$WANT" ] || why "$pid sessions, $WANT wanted"
+	verdict || { kill_all; startup; }
 }
 
 points() { tool points | grep -E "$1"; }
@@ -333,8 +466,49 @@ both RESCUE_STOPPED SOURCE_BATCH
 both RESCUE_KILLED SOURCE_COMMIT
 both RESCUE_FDS SOURCE_PARKED
 both RESCUE_IMPORTED SOURCE_FROZEN
+# --- managers that hang
+
+hang new TARGET_NAMED
+hang new TARGET_PREPARED_SENT
+hang new TARGET_LIVE
+hang old SOURCE_BATCH
+hang old SOURCE_COMMIT
+
+# --- both managers at once
+
+for p in TARGET_STEERED TARGET_RENAMED_FOLDER TARGET_RENAMED_PINS TARGET_PREPARED_SENT TARGET_LIVE \
+	TARGET_ACTIVATED; do managers_die new $p; done
+for p in SOURCE_NAMED SOURCE_FROZEN SOURCE_DECIDED SOURCE_COMMIT; do managers_die old $p; done
+
 troubles=$(load_end)
 is "$troubles" "" "the load through all of it: nothing lost, wrong or refused"
+
+# --- a whole side at once
+
+load_begin || bail "no load"
+side_dies old SOURCE_FROZEN 2
+side_dies old SOURCE_COMMIT 1
+side_dies old SOURCE_RELEASED 3
+side_dies new TARGET_PREPARED_SENT 2
+side_dies new TARGET_COMMITTED 2
+load_end > /dev/null
+kill_all
+
+# --- cancel, rollback
+
+startup
+"$BENCH" idle -c 127.0.0.1:7001 -n 2000 --source 127.0.0.2 -d 0 --ready-file "$T/ready.idle" -j \
+	> "$T/idle" 2> "$T/idle.err" &
+IDLE=$!
+track $IDLE
+wait_for 20 test -s "$T/ready.idle" || bail "no idle sessions"
+WANT=2000
+for ms in 60 120 200 300; do cancelled $ms; done
+for ms in 60 120 200 300; do cancelled $ms --rollback; done
+kill -TERM $IDLE
+wait $IDLE
+is $? 0 "2,000 idle sessions after all cancelled migrations"
+
 ctl shutdown > /dev/null 2>&1
 wait_for 3 no_processes
 is "$(run_files)|$(pins)|$(processes)" "t1.log ||" "after shutdown nothing is left but the log"

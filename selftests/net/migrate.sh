@@ -74,7 +74,7 @@ duration() {
 bench S stream -c 127.0.0.1:7001 -n 200 -s 1024 -i 25
 bench P probe -c 127.0.0.1:7001 -r 1000
 pid=$(field .pid)
-like "$(ctl migrate --check)" '200|20[0-9] of' "migrate --check tells how many can move"
+like "$(ctl migrate --check 2>&1)" '[0-9]+ of [0-9]+ sessions can move' "migrate --check tells how many can move"
 is "$(field .pid)" "$pid" "and changes nothing"
 ids=$(show sessions 'map(select(.age_s >= 1) | .id) | sort | join(" ")')
 for i in 1 2 3 4 5 6 7 8 9 10; do

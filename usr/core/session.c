@@ -95,6 +95,30 @@ int cman_flow_between(const struct cman_flow *flow, uint32_t bound, const struct
 	return 0;
 }
 
+bool cman_slot_sane(const struct cman_slot *slot, uint32_t nslots)
+{
+	for (int dir = 0; dir < 2; dir++) {
+		uint32_t index = slot->bound[dir] & CMAN_BOUND_INDEX;
+
+		switch (slot->bound[dir] & CMAN_BOUND_KIND) {
+		case CMAN_BOUND_NONE:
+			break;
+		case CMAN_BOUND_BUFFER:
+			if (index >= CMAN_BUFFERS(nslots))
+				return false;
+			break;
+		case CMAN_BOUND_PIPE:
+			if (index >= CMAN_PIPES_PER_CELL)
+				return false;
+			break;
+		default:
+			return false;
+		}
+	}
+	return slot->service < CMAN_MAX_SERVICES && slot->listener < CMAN_MAX_LISTENERS &&
+	       slot->target < CMAN_MAX_TARGETS && slot->rule <= CMAN_MAX_RULES;
+}
+
 static const char *const state_names[] = {
 	[CMAN_SLOT_FREE] = "free",
 	[CMAN_SLOT_RESERVED] = "reserved",

@@ -59,6 +59,12 @@ struct cman_between {
 int cman_flow_between(const struct cman_flow *flow, uint32_t bound, const struct cman_leg *source,
 		      const struct cman_leg *destination, struct cman_between *ret_between);
 
+/*
+ * A slot comes from memory that gateways write. True when every number in it may be used as an
+ * index: service, listener, target, buffers of a cell with @nslots slots, pipes.
+ */
+bool cman_slot_sane(const struct cman_slot *slot, uint32_t nslots);
+
 /* "RELAYING"; "?" when unknown; and the number for a name, or -EINVAL. */
 const char *cman_slot_state_name(uint8_t state);
 int cman_slot_state_parse(const char *name);

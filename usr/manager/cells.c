@@ -21,10 +21,13 @@
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
 
-#define RETRY_MS 2 /* between calls to a keeper that is being replaced */
+#define RETRY_MS   2	/* between calls to a keeper that is being replaced */
+#define RESPAWN_MS 1000 /* before a cell that lived shorter is made again */
 
 static void connect_keeper(struct cell *c);
 static void request_send(struct cell *c);
+static void order_post(struct cell *c);
+static void respawn(struct cell *c);
 
 static size_t buffers_size(const struct manager *m)
 {
@@ -44,6 +47,7 @@ static void cell_init(struct manager *m, uint32_t index)
 	struct cell *c = &m->cells[index];
 
 	memset(c, 0, sizeof(*c));
+	c->spawned_ns = cman_now_ns();
 	c->m = m;
 	c->index = index;
 	c->shared = &m->maps.cells[index];
@@ -54,11 +58,24 @@ static void cell_init(struct manager *m, uint32_t index)
 	c->requests_tail = &c->requests;
 }
 
+uint32_t cell_high(const struct cell *c)
+{
+	uint32_t high = __atomic_load_n(&c->shared->high, __ATOMIC_ACQUIRE);
+
+	return high < c->m->maps.slots_per_cell ? high : c->m->maps.slots_per_cell;
+}
+
 static int map_buffers(struct cell *c)
 {
-	void *p = mmap(NULL, buffers_size(c->m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-		       c->buffer_fd, 0);
+	struct stat st;
+	void *p;
 
+	/* it may come from a gateway's table: one that is short or can shrink would be SIGBUS */
+	if (fstat(c->buffer_fd, &st) < 0 || (size_t)st.st_size < buffers_size(c->m) ||
+	    !(fcntl(c->buffer_fd, F_GET_SEALS) & F_SEAL_SHRINK))
+		return -EBADF;
+	p = mmap(NULL, buffers_size(c->m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+		 c->buffer_fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	c->buffers = p;
@@ -123,11 +140,12 @@ int cell_spawn(struct manager *m, uint32_t index)
 	if (err)
 		return err;
 	fcntl(keeper_fd, F_SETFL, O_NONBLOCK);
-	c->buffer_fd = memfd_create("cman-buffers", MFD_CLOEXEC);
+	c->buffer_fd = memfd_create("cman-buffers", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	c->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->buffer_fd < 0 || c->kick_fd < 0 || c->done_fd < 0 ||
-	    ftruncate(c->buffer_fd, (off_t)buffers_size(m)) < 0) {
+	    ftruncate(c->buffer_fd, (off_t)buffers_size(m)) < 0 ||
+	    fcntl(c->buffer_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		err = -errno;
 		goto out;
 	}
@@ -186,7 +204,10 @@ static void on_retry(uv_timer_t *t)
 	struct cell *c = t->data;
 
 	timer_end(&c->retry);
-	connect_keeper(c);
+	if (c->down)
+		respawn(c);
+	else
+		connect_keeper(c);
 }
 
 static bool all_dead(const struct cell *c)
@@ -200,44 +221,92 @@ static bool all_dead(const struct cell *c)
 	return true;
 }
 
+/* Nobody will carry them out any more: they end with -ESRCH. */
+static void orders_fail(struct cell *c)
+{
+	struct order *o = c->orders, *next;
+
+	c->orders = NULL;
+	c->orders_tail = &c->orders;
+	for (; o; o = next) {
+		next = o->next;
+		o->status = -ESRCH;
+		for (uint32_t k = 0; k < o->n && k < CMAN_BATCH; k++)
+			o->result[k] = -ESRCH;
+		if (o->done)
+			o->done(o, o->arg);
+	}
+}
+
+/* Makes the cell anew; what was ordered while it was down is carried out then. */
+static void respawn(struct cell *c)
+{
+	struct manager *m = c->m;
+	struct order *orders = c->orders;
+	uint32_t index = c->index;
+	int err;
+
+	timer_end(&c->retry);
+	err = cell_spawn(m, index);
+	c->orders = orders;
+	for (c->orders_tail = &c->orders; *c->orders_tail;)
+		c->orders_tail = &(*c->orders_tail)->next;
+	if (!err)
+		err = cell_watch(c);
+	if (!err) {
+		if (c->orders)
+			order_post(c);
+		return;
+	}
+	event_add(m, LOG_CRIT, "cell %u cannot be started again: %s", index, strerror(-err));
+	c->down = true;
+	c->retry = timer_begin(m, on_retry, RESPAWN_MS, 0, c);
+}
+
 /* Gateway and both keepers died at once: their sessions are gone, the service goes on. */
 static void cell_lost(struct cell *c)
 {
 	struct manager *m = c->m;
-	uint32_t lost = 0, index = c->index;
+	bool young = cman_now_ns() - c->spawned_ns < RESPAWN_MS * 1000000ull;
+	uint32_t lost = 0, high = cell_high(c);
+	uint64_t lost_before = c->shared->lost, next_id = c->shared->next_id;
 
-	for (uint32_t i = 0; i < c->shared->high; i++)
+	for (uint32_t i = 0; i < high; i++)
 		lost += c->slots[i].state != CMAN_SLOT_FREE;
 	event_add(m, LOG_CRIT,
 		  "all processes of cell %u died at once: %u sessions are lost; it starts anew",
-		  index, lost);
+		  c->index, lost);
+	hang_up(c);
 	while (c->requests)
 		request_done(c, -EPIPE);
-	memset(c->slots, 0, (size_t)c->shared->high * sizeof(*c->slots));
-	memset(c->pipes, 0, CMAN_PIPES_PER_CELL * sizeof(*c->pipes));
-	{
-		uint64_t total_lost = c->shared->lost + lost, next_id = c->shared->next_id;
-
-		memset(c->shared, 0, sizeof(*c->shared));
-		c->shared->lost = total_lost;
-		c->shared->next_id = next_id;
-	}
 	poll_end(&c->done_poll);
 	timer_end(&c->retry);
+	c->down = true;
+	orders_fail(c);
+	memset(c->slots, 0, (size_t)high * sizeof(*c->slots));
+	memset(c->pipes, 0, CMAN_PIPES_PER_CELL * sizeof(*c->pipes));
+	memset(c->shared, 0, sizeof(*c->shared));
+	c->shared->lost = lost_before + lost;
+	c->shared->next_id = next_id;
 	munmap(c->buffers, buffers_size(m));
+	c->buffers = NULL;
 	close(c->buffer_fd);
 	close(c->kick_fd);
 	close(c->done_fd);
-	if (cell_spawn(m, index) || cell_watch(&m->cells[index]))
-		event_add(m, LOG_CRIT, "cell %u cannot be started again", index);
+	c->buffer_fd = c->kick_fd = c->done_fd = -1;
+	if (young) /* something kills it at once: not in a tight loop */
+		c->retry = timer_begin(m, on_retry, RESPAWN_MS, 0, c);
+	else
+		respawn(c);
 }
 
 static void later(struct cell *c)
 {
-	if (c->m->stopping)
-		return;
 	if (all_dead(c)) {
-		cell_lost(c);
+		if (c->m->stopping)
+			orders_fail(c);
+		else
+			cell_lost(c);
 		return;
 	}
 	if (!c->retry)
@@ -400,8 +469,21 @@ void cell_order(struct cell *c, struct order *o)
 	o->next = NULL;
 	*c->orders_tail = o;
 	c->orders_tail = &o->next;
-	if (first)
+	if (first && !c->down)
 		order_post(c);
+}
+
+/* A gateway is not trusted with our memory: what it says it reserved must be so. */
+static int reserved_well(const struct cell *c, const struct order *o)
+{
+	for (uint32_t k = 0; k < o->n; k++)
+		if (o->slot[k] >= c->m->maps.slots_per_cell ||
+		    c->slots[o->slot[k]].state != CMAN_SLOT_RESERVED)
+			return -EBADMSG;
+	for (uint32_t k = 0; k < o->npipes; k++)
+		if (o->pipe[k] >= CMAN_PIPES_PER_CELL || c->pipes[o->pipe[k]].rfd >= 0)
+			return -EBADMSG;
+	return 0;
 }
 
 static void on_done(uv_poll_t *p, int status, int events)
@@ -418,8 +500,10 @@ static void on_done(uv_poll_t *p, int status, int events)
 	o->status = box->status;
 	memcpy(o->result, box->result, sizeof(o->result));
 	memcpy(o->pipe, box->pipe, sizeof(o->pipe));
-	if (o->op == CMAN_ORDER_RESERVE)
+	if (o->op == CMAN_ORDER_RESERVE && !o->status) {
 		memcpy(o->slot, box->slot, sizeof(o->slot));
+		o->status = reserved_well(c, o);
+	}
 	c->orders = o->next;
 	if (!c->orders)
 		c->orders_tail = &c->orders;

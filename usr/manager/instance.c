@@ -220,7 +220,7 @@ static void settle_slots(struct manager *m)
 	for (uint32_t g = 0; g < m->ncells; g++) {
 		struct cell *c = &m->cells[g];
 
-		for (uint32_t i = 0; i < c->shared->high; i++) {
+		for (uint32_t i = 0; i < cell_high(c); i++) {
 			struct cman_slot *s = &c->slots[i];
 			struct order *o;
 

@@ -93,6 +93,8 @@ struct cell {
 	struct keeper_request *requests, **requests_tail; /* the first was sent */
 	uint32_t sequence;
 	uint32_t cursor; /* source: where the search for movable sessions goes on */
+	uint64_t spawned_ns;
+	bool down; /* all its processes are dead: to be made again */
 };
 
 /*
@@ -104,6 +106,8 @@ int cell_spawn(struct manager *m, uint32_t index);
 int cell_adopt(struct manager *m, uint32_t index, int timeout_ms);
 /* Starts watching (after spawn or adopt): the keeper's socket and the gateway's answers. */
 int cell_watch(struct cell *c);
+/* Slots at and above were never used; a number that is safe to index with. */
+uint32_t cell_high(const struct cell *c);
 void cell_order(struct cell *c, struct order *o);
 void cell_request(struct cell *c, struct keeper_request *r);
 /* An order whose end nobody waits for. */

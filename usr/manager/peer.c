@@ -124,6 +124,11 @@ void peer_close(struct peer *p)
 	cman_chan_fini(&p->chan);
 }
 
+bool peer_kill(struct peer *p)
+{
+	return p->pidfd >= 0 && !syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+}
+
 void peer_fini(struct peer *p)
 {
 	peer_close(p);

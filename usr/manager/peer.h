@@ -31,6 +31,7 @@ void peer_watch(struct peer *p);
 /* Moves channel, pid and journal of @from, which ends, into @to, which is unwatched. */
 void peer_move(struct peer *to, struct peer *from);
 void peer_close(struct peer *p); /* the channel; the pidfd stays watched */
+bool peer_kill(struct peer *p);	 /* one that hangs; false: it cannot be reached */
 void peer_fini(struct peer *p);
 
 /* Writes the fields of our HELLO, checks those of the other's: NULL or what does not fit. */

@@ -15,20 +15,24 @@
 #include "usr/manager/manager.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "usr/core/rules.h"
+#include "usr/core/session.h"
 #include "usr/manager/peer.h"
 #include "usr/sys/crash.h"
 #include "usr/sys/hold.h"
 #include "usr/sys/log.h"
+#include "usr/sys/proc.h"
 #include "usr/sys/sock.h"
 
 #define STOP_MS 1000
@@ -41,6 +45,7 @@ struct origin { /* a cell of the other instance */
 	struct cman_pipe *pipes;
 	int keeper; /* pidfd of a stopped process with the table; -1: none lives */
 	pid_t pid[CMAN_ROLES];
+	uid_t uid; /* that the cells run as */
 	bool was_stopped; /* by somebody else: not ours to let go on */
 	uint8_t *buffers;
 	size_t buffers_size;
@@ -114,6 +119,11 @@ static bool between_stores(const struct origin *o, uint64_t patient_until)
 	       (state_of(o->pid[CMAN_GATEWAY]) | 0x20) == 't' && !o->was_stopped;
 }
 
+static uint32_t origin_high(const struct rescue *r, const struct origin *o)
+{
+	return o->shared->high < r->maps.slots_per_cell ? o->shared->high : r->maps.slots_per_cell;
+}
+
 /* Stops every process of the cell, also those that are just being made. 0 or -ETIMEDOUT. */
 static int stop_cell(struct origin *o)
 {
@@ -130,8 +140,9 @@ static int stop_cell(struct origin *o)
 							    __ATOMIC_ACQUIRE) &
 					    CMAN_ROLE_PID);
 
-			o->pid[role] = pid;
-			if (!pid)
+			/* the word is the gateways' to write */
+			o->pid[role] = pid && cman_proc_is(pid, "", o->uid) ? pid : 0;
+			if (!o->pid[role])
 				continue;
 			kill(pid, SIGSTOP);
 			rest &= at_rest(pid);
@@ -188,11 +199,17 @@ static int get_fd(const struct origin *o, int number)
 static int map_origin(struct rescue *r, struct origin *o)
 {
 	int fd = get_fd(o, o->shared->buffer_fd);
+	struct stat st;
 	void *p;
 
 	if (fd < 0)
 		return -errno;
 	o->buffers_size = CMAN_BUFFERS(r->maps.slots_per_cell) * CMAN_BUFFER_SIZE;
+	if (fstat(fd, &st) < 0 || (size_t)st.st_size < o->buffers_size ||
+	    !(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK)) {
+		close(fd);
+		return -EBADF;
+	}
 	p = mmap(NULL, o->buffers_size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	close(fd);
 	if (p == MAP_FAILED)
@@ -231,6 +248,8 @@ static void rescue_free(struct rescue *r)
 	free(r);
 }
 
+static bool ours_to_take(struct rescue *r, const struct cman_slot *s);
+
 static void finish(struct rescue *r)
 {
 	struct manager *m = r->m;
@@ -240,7 +259,7 @@ static void finish(struct rescue *r)
 		__atomic_store_n(&r->origin[g].shared->quit, 1, __ATOMIC_RELEASE);
 		kill_origin(&r->origin[g]);
 		/* what was taken is not lost: nothing is left to be buried */
-		for (uint32_t i = 0; i < r->origin[g].shared->high; i++)
+		for (uint32_t i = 0; i < origin_high(r, &r->origin[g]); i++)
 			r->origin[g].slots[i].state = CMAN_SLOT_FREE;
 	}
 	event_add(m, LOG_NOTICE, "took in %u sessions of %s without its help; %u could not be taken",
@@ -260,7 +279,7 @@ static void finish(struct rescue *r)
 static bool here_already(const struct manager *m, uint64_t id)
 {
 	for (uint32_t g = 0; g < m->ncells; g++)
-		for (uint32_t i = 0; i < m->cells[g].shared->high; i++)
+		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++)
 			if (m->cells[g].slots[i].state >= CMAN_SLOT_ACCEPTED &&
 			    m->cells[g].slots[i].id == id)
 				return true;
@@ -291,7 +310,7 @@ static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
 	default:
 		return false;
 	}
-	return !here_already(r->m, s->id);
+	return cman_slot_sane(s, r->maps.slots_per_cell) && !here_already(r->m, s->id);
 }
 
 /* ---- one batch ---- */
@@ -340,7 +359,7 @@ static void collect(struct rescue *r)
 		struct origin *o = &r->origin[r->cell];
 		struct cman_slot *s;
 
-		if (r->next >= o->shared->high || o->keeper < 0) {
+		if (r->next >= origin_high(r, o) || o->keeper < 0) {
 			r->cell++;
 			r->next = 0;
 			continue;
@@ -432,11 +451,14 @@ static void on_activated(struct order *o, void *arg)
 {
 	struct rescue *r = arg;
 
-	for (uint32_t k = 0; k < o->n; k++)
-		if (o->result[k])
+	for (uint32_t k = 0; k < o->n; k++) {
+		if (o->result[k]) {
 			r->lost++;
-		else
-			r->moved++;
+			continue;
+		}
+		r->moved++;
+		r->from[k]->state = CMAN_SLOT_FREE; /* it may have ended here before we look again */
+	}
 	CMAN_CRASH(RESCUE_IMPORTED);
 	next_batch(r);
 }
@@ -534,6 +556,7 @@ static int rescue_open(struct manager *m, const char *name, struct rescue **ret,
 		struct origin *o = &r->origin[g];
 
 		o->shared = &r->maps.cells[g];
+		o->uid = geteuid() ? geteuid() : m->uid;
 		o->slots = &r->maps.sessions[(size_t)g * r->maps.slots_per_cell];
 		o->pipes = &r->maps.pipes[(size_t)g * CMAN_PIPES_PER_CELL];
 		o->keeper = -1;
@@ -609,7 +632,7 @@ int rescue_start(struct manager *m, const char **why)
 	/* a stopped or looping manager has the lock; a live one that answers is taken over as well:
 	 * the operator said so */
 	manager = rundir_read_pid(m, m->alias);
-	if (manager > 0) {
+	if (manager > 0 && cman_proc_is(manager, "manager", geteuid())) {
 		int fd = pidfd_open(manager);
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 

@@ -24,11 +24,15 @@
 #define WINDOW	   2
 #define WATCH_MS   5
 
-/* A target that owes an answer and says nothing is a lost one; ticks, so that a pause of our own
- * process does not count. What it has then, the registers decide. */
+/*
+ * A target that owes an answer and says nothing hangs. It is killed, because death is certain where
+ * silence is not: what it has lives on in its cells and is taken in. One that does not even die is
+ * lost without: then the registers decide. Ticks, so that a pause of our own does not count.
+ */
 #define TICK_MS	     500
 #define SILENT_TICKS 6	/* while sessions are frozen */
-#define START_TICKS  60 /* while nothing has moved */
+#define DYING_TICKS  4	/* after the kill */
+#define START_TICKS  60 /* while nothing has moved: that one is only left alone */
 #define YIELD_MS     1000
 
 struct parcel { /* one batch in flight */
@@ -38,6 +42,7 @@ struct parcel { /* one batch in flight */
 	uint32_t n;
 	uint32_t slot[CMAN_BATCH];
 	uint64_t session[CMAN_BATCH];
+	struct cman_slot copy[CMAN_BATCH]; /* checked: the gateway could still write the slot */
 	uint64_t frozen_ns;
 	struct order order;
 	struct keeper_request give;
@@ -85,6 +90,12 @@ static void on_frozen(struct order *o, void *arg)
 	for (uint32_t k = 0; k < o->n; k++) {
 		if (o->status || o->result[k])
 			continue;
+		p->copy[n] = p->c->slots[o->slot[k]];
+		if (!cman_slot_sane(&p->copy[n], p->src->m->maps.slots_per_cell)) {
+			cman_err("a slot of the ledger is damaged: its session stays",
+				 "session=%016llx", (unsigned long long)o->id[k]);
+			continue;
+		}
 		p->slot[n] = o->slot[k];
 		p->session[n++] = o->id[k];
 	}
@@ -96,7 +107,7 @@ static void on_frozen(struct order *o, void *arg)
 
 static uint32_t collect(struct cell *c, uint32_t want, struct order *o)
 {
-	uint32_t high = c->shared->high;
+	uint32_t high = cell_high(c);
 
 	o->n = 0;
 	for (uint32_t k = 0; k < high && o->n < want; k++) {
@@ -204,7 +215,7 @@ static void pack_session(struct parcel *p, struct cman_frame_writer *w, uint32_t
 			 int server_fd)
 {
 	const struct manager *m = p->src->m;
-	const struct cman_slot *slot = &p->c->slots[p->slot[k]];
+	const struct cman_slot *slot = &p->copy[k];
 	uint32_t now_s = (uint32_t)(cman_now_ns() / 1000000000u);
 	struct cman_wire_session ws = {
 		.id = slot->id,
@@ -272,7 +283,7 @@ static void on_given(struct keeper_request *r, void *arg)
 	cman_frame_add_u64(&w, CMAN_TAG_TIME_NS, p->frozen_ns);
 	for (uint32_t k = 0; k < p->n; k++) {
 		pack_session(p, &w, k, r->fd[at], r->fd[at + 1]);
-		at += fds_of(p->c, &p->c->slots[p->slot[k]], numbers);
+		at += fds_of(p->c, &p->copy[k], numbers);
 	}
 	peer_send(&p->src->peer, &w, r->fd, r->n);
 	CMAN_CRASH(SOURCE_BATCH);
@@ -289,8 +300,7 @@ static void pack(struct source *s, uint64_t id)
 	memset(&p->give, 0, sizeof(p->give));
 	p->give.type = CMAN_FRAME_GIVE;
 	for (uint32_t k = 0; k < p->n; k++)
-		p->give.n += fds_of(p->c, &p->c->slots[p->slot[k]],
-				    &p->give.number[p->give.n]);
+		p->give.n += fds_of(p->c, &p->copy[k], &p->give.number[p->give.n]);
 	p->give.done = on_given;
 	p->give.arg = p;
 	CMAN_CRASH(SOURCE_PARKED);
@@ -306,7 +316,7 @@ static void population(struct source *s)
 	for (uint32_t g = 0; g < s->m->ncells; g++) {
 		const struct cell *c = &s->m->cells[g];
 
-		for (uint32_t i = 0; i < c->shared->high; i++) {
+		for (uint32_t i = 0; i < cell_high(c); i++) {
 			switch (c->slots[i].state) {
 			case CMAN_SLOT_RELAYING:
 				ev.movable++;
@@ -413,7 +423,7 @@ static void resume(struct source *s, bool certain)
 static bool is_empty(const struct manager *m)
 {
 	for (uint32_t g = 0; g < m->ncells; g++)
-		for (uint32_t i = 0; i < m->cells[g].shared->high; i++)
+		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++)
 			if (m->cells[g].slots[i].state >= CMAN_SLOT_ACCEPTED)
 				return false;
 	return true;
@@ -526,7 +536,7 @@ static void send_done(struct source *s)
 	for (uint32_t g = 0; g < s->m->ncells; g++) {
 		const struct cell *c = &s->m->cells[g];
 
-		for (uint32_t i = 0; i < c->shared->high; i++) {
+		for (uint32_t i = 0; i < cell_high(c); i++) {
 			const struct cman_slot *slot = &c->slots[i];
 
 			if (slot->state < CMAN_SLOT_ACCEPTED || n++ >= 10000)
@@ -720,8 +730,11 @@ static void on_tick(uv_timer_t *t)
 	}
 	if (++s->quiet < limit)
 		return;
-	event_add(s->m, LOG_WARNING, "the new instance (pid %d) does not answer any more",
-		  (int)s->peer.pid);
+	if (s->quiet == limit)
+		event_add(s->m, LOG_WARNING, "the new instance (pid %d) does not answer any more",
+			  (int)s->peer.pid);
+	if (limit == SILENT_TICKS && s->quiet < limit + DYING_TICKS && peer_kill(&s->peer))
+		return;
 	peer_close(&s->peer);
 	feed(s, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
 }

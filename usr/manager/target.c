@@ -8,12 +8,10 @@
 #include "usr/manager/manager.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "usr/core/rules.h"
@@ -27,12 +25,13 @@
 
 #define EXIT_WAIT_MS 2000 /* an old instance with nothing left has this long to be gone */
 
-/* A source that owes an answer and says nothing is a lost one: see source.c. */
+/* A source that owes an answer and says nothing hangs: see source.c. */
 #define TICK_MS	     500
 #define ASK_TICKS    3
 #define SILENT_TICKS 6
+#define DYING_TICKS  4
 #define START_TICKS  60
-#define OVERDUE_S    5 /* after its time, a source that hangs is killed and its sessions taken */
+#define OVERDUE_S    5 /* after its time, one that is silent though it owes nothing hangs too */
 
 struct parcel { /* one batch in flight */
 	struct target *t;
@@ -841,31 +840,14 @@ static bool overdue(const struct target *t)
 	return cman_now_ns() - t->begun_ns > (uint64_t)(timeout_s + OVERDUE_S) * 1000000000u;
 }
 
-static void lost_by_silence(struct target *t)
-{
-	event_add(t->m, LOG_WARNING, "the old instance (pid %d) does not answer any more",
-		  (int)t->peer.pid);
-	peer_close(&t->peer);
-	feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
-}
-
 static void on_tick(uv_timer_t *timer)
 {
 	struct target *t = timer->data;
 	bool waits = false, starting = t->h.phase <= CMAN_HO_STARTING;
+	unsigned int limit = starting ? START_TICKS : SILENT_TICKS;
 
-	if (t->old_exited || (t->over && t->ok)) {
+	if (!t->peer.open || t->over) {
 		timer_end(&t->tick);
-		return;
-	}
-	if (!t->peer.open) {
-		/* it lives, we do not hear it: by now it should have ended */
-		if (t->h.peer_lost && t->h.named && t->peer.pidfd >= 0 && overdue(t)) {
-			event_add(t->m, LOG_WARNING, "the old instance (pid %d) is killed: its time "
-				  "is over, and it does not answer", (int)t->peer.pid);
-			syscall(SYS_pidfd_send_signal, t->peer.pidfd, SIGKILL, NULL, 0);
-			timer_end(&t->tick);
-		}
 		return;
 	}
 	for (unsigned int i = 0; i < CMAN_HANDOVER_WINDOW; i++)
@@ -877,9 +859,16 @@ static void on_tick(uv_timer_t *timer)
 		if (!cman_handover_in_flight(&t->h) && t->h.highest)
 			peer_send_simple(&t->peer, CMAN_FRAME_QUERY, t->h.highest, false);
 	}
-	if (starting ? t->quiet >= START_TICKS && !t->h.busy :
-		       t->quiet >= SILENT_TICKS && (waits || t->h.highest || overdue(t)))
-		lost_by_silence(t);
+	if (t->quiet < limit ||
+	    (starting ? t->h.busy : !waits && !t->h.highest && !overdue(t)))
+		return;
+	if (t->quiet == limit)
+		event_add(t->m, LOG_WARNING, "the old instance (pid %d) does not answer any more",
+			  (int)t->peer.pid);
+	if (!starting && t->quiet < limit + DYING_TICKS && peer_kill(&t->peer))
+		return;
+	peer_close(&t->peer);
+	feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
 }
 
 static struct target *target_new(struct manager *m)

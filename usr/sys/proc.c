@@ -172,6 +172,26 @@ int cman_proc_limit_manager(void)
 	return capng_apply(CAPNG_SELECT_BOTH) < 0 ? -EPERM : 0;
 }
 
+bool cman_proc_is(pid_t pid, const char *what, uid_t uid)
+{
+	char path[64], line[256], comm[32] = "";
+	unsigned int real = ~0u;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	while (fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "Name:", 5))
+			sscanf(line + 5, " %31s", comm);
+		else if (!strncmp(line, "Uid:", 4))
+			sscanf(line + 4, " %u", &real);
+	}
+	fclose(f);
+	return real == uid && !strncmp(comm, "cman-", 5) && !strncmp(comm + 5, what, strlen(what));
+}
+
 static int by_number(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;

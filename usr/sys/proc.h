@@ -29,6 +29,12 @@ int cman_proc_drop(uid_t uid, gid_t gid);
  * files to the cells' user needs, nothing else. */
 int cman_proc_limit_manager(void);
 
+/*
+ * Is @pid a process of cman (its comm begins with "cman-" and @what) that runs as @uid? What a pid
+ * file or shared memory says is not believed before it is signalled.
+ */
+bool cman_proc_is(pid_t pid, const char *what, uid_t uid);
+
 /* Closes every descriptor but 0..2 and those in @keep (n of them). */
 void cman_proc_close_others(const int *keep, unsigned int n);
 
