@@ -56,6 +56,15 @@ memory() {
 	done | awk '{ n += $1 } END { print n + 0 }'
 }
 
+# tables: how many descriptors the gateways' tables have room for
+tables() {
+	local p
+	for p in $("$CTL" -f cman.conf show gateways --json | jq -r '.[].pid'); do
+		sed -n 's/^FDSize:[[:space:]]*//p' "/proc/$p/status"
+	done | paste -sd ' '
+}
+
+room=$(tables)
 rss=$(memory Rss) pss=$(memory Pss)
 sources=()
 for ((i = 1; i <= 8; i++)); do
@@ -73,6 +82,9 @@ diag "an idle session: RSS $((($(memory Rss) - rss) * 1024 / IDLE)) bytes," \
 busy=$!
 track $busy
 wait_for 20 test -e busy.ready || bail "the busy sessions do not open: $(cat busy.err)"
+
+# a shared table that grows makes the kernel wait for RCU, and all sessions of the cell for the kernel
+is "$(tables)" "$room" "no table of descriptors had to grow for them"
 
 # what the busy ones see when nothing happens, for comparison
 "$CMAN_BIN/cman-bench" stream --connect 127.0.0.1:8002 --sessions 20 --duration 1 --json > calm.json 2> calm.err

@@ -95,6 +95,7 @@ enum cman_tag {
 	CMAN_TAG_CELL = 18,			  /* u32 */
 	CMAN_TAG_TIME_NS = 19,			  /* u64: CLOCK_BOOTTIME of the freeze */
 	CMAN_TAG_FLAGS = 20,			  /* u32: KEEPER_HELLO: reserved, 0 */
+	CMAN_TAG_TIMEOUT = 21,			  /* u32: HELLO of T: seconds until S exits */
 };
 
 /*

@@ -115,45 +115,50 @@ static int close_session(struct gateway *g, uint32_t i)
 	return end_session(g, i, false);
 }
 
-/*
- * Slots and pipe entries for an import, tagged with the order's number: those of an earlier try at
- * this order are free again, those of other imports are not touched.
- */
-static int reserve(struct gateway *g, struct cman_mailbox *m, uint32_t seq)
+/* Slots and pipe entries that carry the tag of a RESERVE are free again. */
+static void unreserve(struct gateway *g, uint64_t tag, int32_t pipe_tag)
 {
-	uint64_t tag = CMAN_RESERVED_ID | seq;
-	int32_t pipe_tag = -1 - (int32_t)(seq & 0x3fffffff);
-
 	for (uint32_t i = 0; i < g->high; i++)
 		if (slot_of(g, i)->state == CMAN_SLOT_RESERVED && slot_of(g, i)->id == tag)
 			gw_slot_free(g, i);
 	for (uint32_t n = 0; n < g->pipe_high; n++)
 		if (g->env->pipes[n].rfd == pipe_tag)
 			g->env->pipes[n].rfd = 0;
+}
+
+/*
+ * Slots and pipe entries for an import, tagged with the order's number: those of an earlier try at
+ * this order are free again, those of other imports are not touched. All or nothing.
+ */
+static int reserve(struct gateway *g, struct cman_mailbox *m, uint32_t seq)
+{
+	uint64_t tag = CMAN_RESERVED_ID | seq;
+	int32_t pipe_tag = -1 - (int32_t)(seq & 0x3fffffff);
+
+	unreserve(g, tag, pipe_tag);
 	if (m->n > CMAN_BATCH || m->npipes > 2 * CMAN_BATCH)
 		return -EINVAL;
 	if ((g->cell->sessions + m->n) * 2 + (g->cell->pipes_open + m->npipes) * 2 + 64 >=
 	    g->fd_limit)
 		return -EMFILE;
 	for (uint32_t k = 0; k < m->n; k++) {
-		uint32_t i = gw_slot_take(g);
-
-		if (i == NO_SLOT)
-			return -ENOSPC;
-		slot_of(g, i)->id = tag;
-		set_state(slot_of(g, i), CMAN_SLOT_RESERVED);
+		m->slot[k] = gw_slot_take(g);
+		if (m->slot[k] == NO_SLOT)
+			goto full;
+		slot_of(g, m->slot[k])->id = tag;
+		set_state(slot_of(g, m->slot[k]), CMAN_SLOT_RESERVED);
 		CMAN_CRASH(RESERVE_SLOT);
-		m->slot[k] = i;
 	}
 	for (uint32_t k = 0; k < m->npipes; k++) {
-		uint32_t n = gw_pipe_reserve(g, pipe_tag);
-
-		if (n == NO_SLOT)
-			return -ENOSPC;
+		m->pipe[k] = gw_pipe_reserve(g, pipe_tag);
+		if (m->pipe[k] == NO_SLOT)
+			goto full;
 		CMAN_CRASH(RESERVE_PIPE);
-		m->pipe[k] = n;
 	}
 	return 0;
+full:
+	unreserve(g, tag, pipe_tag);
+	return -ENOSPC;
 }
 
 static void quit(struct gateway *g, bool reset)

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,6 +83,25 @@ static int map_buffers(struct cell *c)
 	return 0;
 }
 
+/*
+ * Lets the table of descriptors have its final size while this process has it alone: once it is
+ * shared, the kernel waits for all RCU readers (10 ms) each time it grows, and so do the sessions.
+ */
+static void grow_table(uint32_t slots)
+{
+	uint32_t want = 2 * slots + 2 * CMAN_PIPES_PER_CELL + 512;
+	struct rlimit limit;
+	int fd;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	if (want > limit.rlim_cur)
+		want = (uint32_t)limit.rlim_cur;
+	fd = fcntl(0, F_DUPFD_CLOEXEC, (int)want - 1);
+	if (fd >= 0)
+		close(fd);
+}
+
 /* The first process of the cell. It shares nothing with the manager but the maps. */
 static void child(struct cell *c, int keeper_fd) __attribute__((noreturn));
 
@@ -111,6 +131,7 @@ static void child(struct cell *c, int keeper_fd)
 	c->shared->keeper_fd = keeper_fd;
 	c->shared->keeper_uid = geteuid();
 	cman_proc_close_others(keep, n);
+	grow_table(m->maps.slots_per_cell);
 	signal(SIGTERM, SIG_IGN);
 	env.maps = m->maps;
 	env.index = c->index;

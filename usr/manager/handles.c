@@ -7,6 +7,12 @@
 
 #include "usr/manager/manager.h"
 
+/* libuv 1.44 takes a descriptor out of epoll and adds it again even for the same events */
+struct polled {
+	uv_poll_t handle;
+	int events;
+};
+
 static void released(uv_handle_t *h)
 {
 	free(h);
@@ -14,21 +20,24 @@ static void released(uv_handle_t *h)
 
 uv_poll_t *poll_begin(struct manager *m, int fd, int events, uv_poll_cb cb, void *data)
 {
-	uv_poll_t *p = calloc(1, sizeof(*p));
+	uv_poll_t *p = calloc(1, sizeof(struct polled));
 
 	if (!p || uv_poll_init(&m->loop, p, fd)) {
 		free(p);
 		return NULL;
 	}
 	p->data = data;
+	((struct polled *)p)->events = events;
 	uv_poll_start(p, events, cb);
 	return p;
 }
 
 void poll_change(uv_poll_t *p, int events)
 {
-	if (p)
-		uv_poll_start(p, events, p->poll_cb);
+	if (!p || ((struct polled *)p)->events == events)
+		return;
+	((struct polled *)p)->events = events;
+	uv_poll_start(p, events, p->poll_cb);
 }
 
 void poll_end(uv_poll_t **p)

@@ -198,6 +198,8 @@ void peer_hello(struct peer *p, enum cman_carrier_choice carrier, uint32_t seque
 	cman_frame_add_u8(&w, CMAN_TAG_CARRIER, (uint8_t)carrier);
 	if (p->m->ncells)
 		cman_frame_add_u32(&w, CMAN_TAG_SESSIONS, instance_sessions(p->m));
+	if (p->m->opt.timeout_s)
+		cman_frame_add_u32(&w, CMAN_TAG_TIMEOUT, p->m->opt.timeout_s);
 	peer_send(p, &w, NULL, 0);
 }
 
@@ -269,17 +271,26 @@ struct cman_event peer_event(const struct cman_frame *f)
 	return ev;
 }
 
+void journal_must(int err)
+{
+	if (!err)
+		return;
+	/* Going on would be to guess who owns a batch. The sessions live on without a manager, and
+	 * the next one resolves what is in doubt. */
+	cman_err("the handover journal cannot be used: the manager ends; cmanctl startup adopts",
+		 "err=\"%s\"", strerror(-err));
+	_exit(1);
+}
+
 enum cman_register journal_settle(struct cman_journal *j, uint64_t id, enum cman_register want)
 {
 	bool targets = want == CMAN_REG_LIVE || want == CMAN_REG_DROP;
 	enum cman_register value = CMAN_REG_UNKNOWN;
 
-	if (j->fd < 0)
-		return want;
-	if (cman_journal_decide(j, id, targets ? CMAN_REG_PREPARED : CMAN_REG_PARKED, want, &value))
-		return want == CMAN_REG_DROP || want == CMAN_REG_ABORT ? want : CMAN_REG_UNKNOWN;
+	journal_must(cman_journal_decide(j, id, targets ? CMAN_REG_PREPARED : CMAN_REG_PARKED, want,
+					 &value));
 	if (want == CMAN_REG_DROP && value == CMAN_REG_UNKNOWN)
-		cman_journal_decide(j, id, CMAN_REG_UNKNOWN, want, &value);
+		journal_must(cman_journal_decide(j, id, CMAN_REG_UNKNOWN, want, &value));
 	return value;
 }
 
@@ -311,7 +322,7 @@ enum cman_register journal_of_slot(struct cman_journal *j, const struct cman_slo
 	struct lookup l = { .leaving = slot->state == CMAN_SLOT_LEAVING, .batch = slot->batch };
 
 	if (j->fd >= 0)
-		cman_journal_each(j, of_slot, &l);
+		journal_must(cman_journal_each(j, of_slot, &l));
 	*ret_id = l.id;
 	return l.value;
 }

@@ -47,6 +47,9 @@ void peer_reject(struct peer *p, const char *why);
 /* The event that a frame means to the state machines; NONE for HELLO and LISTENERS. */
 struct cman_event peer_event(const struct cman_frame *f);
 
+/* Ends the manager, with the reason in the log, when @err is one. */
+void journal_must(int err);
+
 /*
  * DECIDE on a journal that may be another process's: PARKED -> COMMIT, ABORT, TAKE; PREPARED -> LIVE;
  * PREPARED or nothing -> DROP. Returns what the register says afterwards.

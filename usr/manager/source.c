@@ -362,7 +362,7 @@ static void name_given(struct order *o, void *arg)
 	if (--s->naming)
 		return;
 	CMAN_CRASH(SOURCE_RENAMED);
-	cman_journal_write(&s->m->journal, name_id(s), CMAN_REG_PARKED, 0);
+	journal_must(cman_journal_write(&s->m->journal, name_id(s), CMAN_REG_PARKED, 0));
 	s->m->is_old = true;
 	feed(s, (struct cman_event){ .type = CMAN_EV_NAME_GIVEN, .ok = true });
 }
@@ -605,7 +605,8 @@ static void run(struct source *s, const struct cman_effect *e)
 			CMAN_CRASH(SOURCE_NAMED);
 		break;
 	case CMAN_EF_JOURNAL:
-		cman_journal_write(&s->m->journal, e->id, e->value, e->count);
+		journal_must(cman_journal_write(&s->m->journal, e->id, e->value,
+						e->count));
 		break;
 	case CMAN_EF_DECIDE:
 		decide(s, e);
@@ -785,10 +786,13 @@ static void begin(struct source *s)
 	s->peer.arg = s;
 	/* the target's journal: the register that says whether a batch went live there */
 	snprintf(name, sizeof(name), "%s_new", s->m->alias);
-	if (s->peer.journal.fd < 0 && rundir_exists(s->m, name))
-		cman_journal_open(rundir_path(s->m, name, "journal", path, sizeof(path)),
-				  &s->peer.journal);
+	rundir_path(s->m, name, "journal", path, sizeof(path));
 	CMAN_CRASH(SOURCE_HELLO);
+	if (cman_journal_open(path, &s->peer.journal)) {
+		peer_reject(&s->peer, "the new instance's journal cannot be opened");
+		feed(s, (struct cman_event){ .type = CMAN_EV_HELLO });
+		return;
+	}
 	feed(s, (struct cman_event){ .type = CMAN_EV_HELLO, .ok = true });
 }
 
@@ -801,6 +805,7 @@ void source_begin(struct manager *m, struct cman_chan *chan, const struct cman_f
 
 	peer_init(&probe, m, chan);
 	why = peer_check_hello(&probe, hello);
+	cman_frame_u32(hello, CMAN_TAG_TIMEOUT, &timeout);
 	if (!why && m->stopping)
 		why = "the instance is stopping";
 	if (!why && m->is_old)

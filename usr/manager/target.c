@@ -280,11 +280,21 @@ static void on_reserved(struct order *o, void *arg)
 
 static struct cell *emptiest(struct manager *m)
 {
-	struct cell *best = &m->cells[0];
+	struct cell *best = NULL;
+	uint32_t best_load = 0;
 
-	for (uint32_t i = 1; i < m->ncells; i++)
-		if (m->cells[i].shared->sessions < best->shared->sessions)
+	for (uint32_t i = 0; i < m->ncells; i++) {
+		uint32_t load = m->cells[i].shared->sessions;
+
+		/* batches on their way count too */
+		for (unsigned int k = 0; k < CMAN_HANDOVER_WINDOW; k++)
+			if (m->target->parcel[k].id && m->target->parcel[k].c == &m->cells[i])
+				load += m->target->parcel[k].n;
+		if (!best || load < best_load) {
 			best = &m->cells[i];
+			best_load = load;
+		}
+	}
 	return best;
 }
 
@@ -664,7 +674,8 @@ static void run(struct target *t, const struct cman_effect *e)
 			CMAN_CRASH(TARGET_READY);
 		break;
 	case CMAN_EF_JOURNAL:
-		cman_journal_write(&t->m->journal, e->id, e->value, e->count);
+		journal_must(cman_journal_write(&t->m->journal, e->id, e->value,
+						e->count));
 		if (e->value == CMAN_REG_PREPARED)
 			CMAN_CRASH(TARGET_PREPARED);
 		break;
@@ -769,10 +780,11 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 	case CMAN_FRAME_HELLO:
 		why = peer_check_hello(&t->peer, f);
 		cman_frame_u32(f, CMAN_TAG_SESSIONS, &t->expected);
-		if (!why && t->peer.journal.fd < 0)
-			cman_journal_open(rundir_path(t->m, t->m->alias, "journal", path,
-						      sizeof(path)),
-					  &t->peer.journal);
+		if (!why && t->peer.journal.fd < 0 &&
+		    cman_journal_open(rundir_path(t->m, t->m->alias, "journal", path,
+						  sizeof(path)),
+				      &t->peer.journal))
+			why = "the running instance's journal cannot be opened";
 		if (why) {
 			snprintf(t->why, sizeof(t->why), "%s", why);
 			event(t, CMAN_EV_HELLO, 0, false);

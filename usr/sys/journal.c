@@ -17,6 +17,8 @@
 
 #include "usr/sys/journal.h"
 
+/* Room for 8192 records is taken at once: a full tmpfs must not stop a handover half-way. */
+#define RESERVED (256 * 1024)
 #define MAGIC	     0x434d4a31u /* "CMJ1" */
 #define LOCK_WAIT_MS 2000
 
@@ -246,6 +248,10 @@ int cman_journal_open(const char *path, struct cman_journal *ret_journal)
 	else if (!S_ISREG(st.st_mode))
 		err = -EBADMSG;
 	else
+		err = fallocate(j.fd, FALLOC_FL_KEEP_SIZE, 0, RESERVED) < 0 && errno != EOPNOTSUPP ?
+			      -errno :
+			      0;
+	if (!err)
 		err = lock(&j, LOCK_SH);
 	if (!err) {
 		/* no record, but bytes: only what a killed first write can leave */
