@@ -8,7 +8,7 @@
 include scripts/build.mk
 
 ##@ Build
-all: $(PROGRAMS) $(MANPAGES) $(BUILD)/compile_commands.json ## build all programs (and man pages) into $(BUILD)/
+all: $(PROGRAMS) $(LIBCMAN) $(MANPAGES) $(BUILD)/compile_commands.json ## build all programs (and library, man pages) into $(BUILD)/
 programs: $(PROGRAMS) ## build the programs only
 tests: $(UNIT_TESTS) $(FUZZ_TESTS) $(TEST_HELPERS) ## build unit tests, fuzz targets and helpers of tests
 bpf: $(SKEL) ## build the BPF objects and their skeleton

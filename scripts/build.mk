@@ -114,6 +114,14 @@ $(eval $(call LIBRARY,tls,usr/tls))
 $(eval $(call LIBRARY,test,selftests/lib))
 LIB_ALL := $(LIB_tls) $(LIB_sys) $(LIB_core)
 
+# what other programs may use (usr/include/cman): complete in itself, LGPL
+LIBCMAN := $(BUILD)/lib/libcman.a
+LIBCMAN_OBJS := $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard usr/sys/repair*.c)))
+$(eval $(call STAMP,$(BUILD)/.list-libcman,$(LIBCMAN_OBJS)))
+$(LIBCMAN): $(LIBCMAN_OBJS) $(BUILD)/.list-libcman
+	$(call say,AR)
+	$(Q)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $(LIBCMAN_OBJS)
+
 # --- programs: name, folders; a program whose first folder has no sources yet is left out
 
 define PROGRAM
@@ -267,6 +275,7 @@ define install-all
 		sed 's|/usr/local/bin|$(PREFIX)/bin|g; s|@PREFIX@|$(PREFIX)|g' $f > '$D/lib/systemd/system/$(notdir $f)'; \
 		chmod 0644 '$D/lib/systemd/system/$(notdir $f)';) \
 	$(foreach f,$(INST_HDRS),install -D -m 0644 $f '$D/include/cman/$(notdir $f)';) \
+	install -D -m 0644 $(LIBCMAN) '$D/lib/$(notdir $(LIBCMAN))'; \
 	echo "installed under $D"
 endef
 
@@ -275,7 +284,7 @@ define uninstall-all
 	$(foreach f,$(MANPAGES),'$D/share/man/man$(subst .,,$(suffix $f))/$(notdir $f)') \
 	$(foreach f,$(INST_COMP),'$D/share/bash-completion/completions/$(call compname,$f)') \
 	$(foreach f,$(INST_UNITS),'$D/lib/systemd/system/$(notdir $f)') \
-	$(foreach f,$(INST_HDRS),'$D/include/cman/$(notdir $f)')
+	$(foreach f,$(INST_HDRS),'$D/include/cman/$(notdir $f)') '$D/lib/$(notdir $(LIBCMAN))'
 	$(Q)rmdir '$D/include/cman' 2>/dev/null || :
 endef
 

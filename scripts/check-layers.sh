@@ -32,7 +32,7 @@ if [ ${#files[@]} -gt 0 ]; then
 		# which folders of the project each folder may include (besides itself)
 		may["bpf"] = ""
 		may["usr/core"] = ""
-		may["usr/sys"] = "usr/core"
+		may["usr/sys"] = "usr/core usr/include"
 		may["usr/tls"] = "usr/core usr/sys"
 		n = split("manager gateway keeper http coord", a, " ")
 		for (i = 1; i <= n; i++)

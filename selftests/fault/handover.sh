@@ -8,13 +8,12 @@
 # all its keepers, no byte may be wrong, no new connection refused, and the next migration works.
 #
 # One load runs through all cases of a group, so that sessions see many handovers. CMAN_FAULT_LONG=1:
-# every point several times, sanitizers' builds by CMAN_CRASH_BUILD. CMAN_FAULT_ONLY=REGEX: cases whose
-# name matches.
+# later batches and more places to hang too. CMAN_FAULT_ONLY=REGEX: cases whose name matches.
 . "$(dirname "$0")/../lib/tap.sh"
 run_in_own_netns "$@"
 need_cmd ss
 
-LONG=${CMAN_FAULT_LONG:-}
+LONG=${CMAN_FAULT_LONG:-0}
 ONLY=${CMAN_FAULT_ONLY:-.}
 BIN=$CMAN_CRASH_BIN
 TOOL=$CMAN_CRASH_TESTBIN/fault/handover_tool
@@ -148,15 +147,16 @@ load_troubles() {
 # load_end: stops it; what was lost, wrong or refused, one line; empty when all is well
 load_end() {
 	local p f bad=
+	TROUBLES=
 	for p in "${LOADS[@]}"; do kill -TERM "$p" 2> /dev/null; done
 	for p in "${LOADS[@]}"; do
-		wait_for 30 is_gone "$p" || { kill -KILL "$p"; echo "a load did not end"; }
+		wait_for 30 is_gone "$p" || { kill -KILL "$p"; TROUBLES="a load did not end "; }
 		wait "$p" 2> /dev/null || bad=1
 	done
 	[ -z "$bad" ] || for f in "$T"/{stream,bulk,probe}."$_load"; do
-		echo "${f##*/}: $(jq -c '{lost, connect_failures, failed, refused, bytes_missing, wrong, failures, half_close} | del(.. | nulls)' "$f")"
+		TROUBLES+="${f##*/}: $(tr -d ' \n' < "$f" | cut -c1-400) "
 	done
-	load_troubles
+	TROUBLES+=$(load_troubles)
 }
 
 # --- one case
@@ -164,7 +164,7 @@ load_end() {
 declare -i CASES=0
 
 # why: collects what is wrong in a case
-WHY=()
+WHY=() WANT=0
 why() { WHY+=("$*"); }
 
 begin() { # NAME: is it wanted
@@ -386,8 +386,8 @@ side_dies() {
 	for name in t1 t1_old t1_new; do
 		pids=$(tool pids $name 2> /dev/null)
 		[[ $pids = *"manager $p"* ]] || continue
-		for p in $(awk '{ print $2 }' <<< "$pids"); do kill -STOP "$p"; done
-		for p in $(awk '{ print $2 }' <<< "$pids"); do kill -KILL "$p"; done
+		for p in $(awk '{ print $2 }' <<< "$pids"); do kill -STOP "$p" 2> /dev/null; done
+		for p in $(awk '{ print $2 }' <<< "$pids"); do kill -KILL "$p" 2> /dev/null; done
 		break
 	done
 	if ! wait_for 5 settled; then
@@ -446,6 +446,34 @@ cancelled() {
 	verdict || { kill_all; startup; }
 }
 
+# rescued WHO: these processes are stopped; rescue takes everything
+rescued() {
+	local who=$1 out p t0
+	begin "rescue, stopped: $who" || return
+	OLDPID=$(status | field pid)
+	p=$(tool pids t1)
+	case $who in
+	all) p=$(awk '{ print $2 }' <<< "$p") ;;
+	manager) p=$(awk '/^manager/ { print $2 }' <<< "$p") ;;
+	gateway) p=$(awk '/^gateway/ { print $2; exit }' <<< "$p") ;;
+	keepers) p=$(awk '/^(keeper|spare)/ { print $2 }' <<< "$p") ;;
+	*) p= ;;
+	esac
+	# shellcheck disable=SC2086
+	[ -z "$p" ] || kill -STOP $p
+	t0=$(now_ms)
+	out=$(ctl rescue 2>&1) || why "rescue: $out"
+	wait_for 5 settled || why "not settled: $(run_files) $(pins) $(processes | wc -l)"
+	diag "$NAME: $(($(now_ms) - t0)) ms; $(log_since | grep -o 'took in .*' | head -n 1)"
+	SURVIVOR=$(who)
+	[ "$SURVIVOR" = new ] || why "the old one answers"
+	sleep 0.1
+	everyone_alive
+	flowing
+	clean_migration
+	verdict || anew
+}
+
 points() { tool points | grep -E "$1"; }
 
 # --- run
@@ -460,6 +488,16 @@ for p in $(points '^SOURCE_'); do crash old "$p"; done
 for p in $(points '^TARGET_'); do crash new "$p"; done
 for p in $(points '^(ORDER_|FREEZE_|RELEASE_CLIENT|RELEASE_FREE|KEEPER_GIVE)'); do gateway_dies old "$p"; done
 for p in $(points '^(ORDER_|RESERVE_SLOT|ACTIVATE_|KEEPER_TAKE)'); do gateway_dies new "$p"; done
+if [ "$LONG" != 0 ]; then
+	for n in 2 3; do
+		for p in $(points '^SOURCE_(FREEZE|FROZEN|GIVEN|PARKED|BATCH|DECIDE|DECIDED|COMMIT|RELEASE|RELEASED)$'); do
+			crash old "$p" $n
+		done
+		for p in $(points '^TARGET_(IMPORT|RESERVED|TAKEN|FILLED|PREPARED|PREPARED_SENT|LIVE|ACTIVATE|ACTIVATED|COMMITTED)$'); do
+			crash new "$p" $n
+		done
+	done
+fi
 # what a batch that goes back passes
 both THAW_SLOT TARGET_PREPARED_SENT
 both RESCUE_STOPPED SOURCE_BATCH
@@ -469,10 +507,12 @@ both RESCUE_IMPORTED SOURCE_FROZEN
 # --- managers that hang
 
 hang new TARGET_NAMED
-hang new TARGET_PREPARED_SENT
 hang new TARGET_LIVE
 hang old SOURCE_BATCH
-hang old SOURCE_COMMIT
+if [ "$LONG" != 0 ]; then
+	for p in TARGET_IMPORT TARGET_PREPARED_SENT TARGET_ACTIVATE TARGET_COMMITTED; do hang new $p; done
+	for p in SOURCE_FROZEN SOURCE_PARKED SOURCE_DECIDED SOURCE_COMMIT SOURCE_RELEASE; do hang old $p; done
+fi
 
 # --- both managers at once
 
@@ -480,8 +520,8 @@ for p in TARGET_STEERED TARGET_RENAMED_FOLDER TARGET_RENAMED_PINS TARGET_PREPARE
 	TARGET_ACTIVATED; do managers_die new $p; done
 for p in SOURCE_NAMED SOURCE_FROZEN SOURCE_DECIDED SOURCE_COMMIT; do managers_die old $p; done
 
-troubles=$(load_end)
-is "$troubles" "" "the load through all of it: nothing lost, wrong or refused"
+load_end
+is "$TROUBLES" "" "the load through all of it: nothing lost, wrong or refused"
 
 # --- a whole side at once
 
@@ -508,6 +548,82 @@ for ms in 60 120 200 300; do cancelled $ms --rollback; done
 kill -TERM $IDLE
 wait $IDLE
 is $? 0 "2,000 idle sessions after all cancelled migrations"
+
+# --- what is refused, what stays, what changes
+
+kill_all
+exits 1 "migrate without an instance fails" ctl startup --migrate
+startup
+load_begin || bail "no load"
+if begin "peers that do not fit"; then
+	like "$(tool peer "$R/t1/ctl.sock" 7 9 t1)" "ERROR no version" "protocol versions 7..9: refused, with the reason"
+	like "$(tool peer "$R/t1/ctl.sock" 1 1 t2)" "ERROR this is another instance" "another alias: refused"
+	everyone_alive
+	wait_for 2 settled || why "not settled"
+	verdict
+fi
+if begin "a session that cannot move, and the timeout"; then
+	OLDPID=$(status | field pid)
+	exec 7<> /dev/tcp/127.0.0.1/7003	# its target never answers
+	conf "$T/c.conf" 2 4
+	ctl reload > /dev/null || why "reload"
+	ctl startup --migrate --no-wait > /dev/null || why "migrate --no-wait"
+	sleep 0.7
+	[ "$(status -c t1_old | field role)" = old ] || why "status -c t1_old: $(status -c t1_old)"
+	ctl startup --migrate > "$T/mig" 2>&1 && why "a second migration was not refused"
+	out=$(ctl migrate --check -c t1_old -j 2> /dev/null) || :
+	wait_for 10 settled || why "not settled $(run_files)"
+	[ "$(($(now_ms) - BEGAN))" -ge 3500 ] || why "the old one did not wait: $(($(now_ms) - BEGAN)) ms"
+	SURVIVOR=$(who)
+	everyone_alive
+	exec 7>&-
+	verdict || anew
+fi
+if begin "other numbers of gateways, 1, 3, 2"; then
+	for n in 1 3 2; do
+		conf "$T/c.conf" $n 20
+		clean_migration
+	done
+	verdict || anew
+fi
+if begin "a release that drops a service with sessions"; then
+	conf "$T/c.conf" 2 20 "no held"
+	clean_migration
+	conf "$T/c.conf" 2 20
+	clean_migration
+	verdict || anew
+fi
+if begin "many migrations, descriptors of the manager"; then
+	clean_migration
+	a=$(ls "/proc/$(status | field pid)/fd" | wc -l)
+	for ((n = 0; n < (LONG ? 20 : 8); n++)); do clean_migration; done
+	b=$(ls "/proc/$(status | field pid)/fd" | wc -l)
+	diag "descriptors $a, after $n migrations $b; cells: $(for p in $(tool pids t1 | awk '/gateway/ { print $2 }'); do ls /proc/$p/fd | wc -l; done | tr '\n' ' ')"
+	[ $((b - a)) -le 2 ] || why "descriptors $a -> $b"
+	for ((n = 0; n < 5; n++)); do	# and of one that was cancelled or refused
+		CMAN_CRASH=TARGET_STARTED migrate_shortly 0.7
+	done
+	wait_for 4 settled || why "not settled"
+	c=$(ls "/proc/$(status | field pid)/fd" | wc -l)
+	[ $((c - b)) -le 2 ] || why "descriptors after 5 broken migrations $b -> $c"
+	verdict || anew
+fi
+
+# --- rescue
+
+for w in nobody all manager gateway keepers; do rescued $w; done
+both_rescue() {
+	begin "rescue dies at $1" || return
+	OLDPID=$(status | field pid)
+	kill -STOP "$OLDPID"
+	CMAN_CRASH=$1 timeout 3 "$BIN/cmanctl" -f "$T/c.conf" rescue > "$T/mig" 2>&1
+	log_since | grep -q "dies at a crash point.*$1" || why "was not reached"
+	aftermath
+	verdict || anew
+}
+for p in RESCUE_STOPPED RESCUE_KILLED RESCUE_FDS RESCUE_IMPORTED; do both_rescue $p; done
+load_end
+is "$TROUBLES" "" "the load through all of it: nothing lost, wrong or refused"
 
 ctl shutdown > /dev/null 2>&1
 wait_for 3 no_processes

@@ -39,6 +39,21 @@ live_end() {
 	is "$(report "$1" '[.ok, .lost, .wrong_bytes] | join(" ")')" "true 0 0" "$2"
 }
 
+# kill_all: every process of cman1 (this namespace has no others) at once: those that are stopped first
+# cannot replace the others
+kill_all() {
+	local pids='' now p
+	while now=$(ps -eo pid=,args= | sed -n 's/^ *\([0-9]*\) cman: .*\[cman1\]$/\1/p'); do
+		[ "$now" != "$pids" ] || break
+		pids=$now
+		# shellcheck disable=SC2086	# several
+		kill -STOP $pids
+	done
+	# shellcheck disable=SC2086
+	kill -KILL $pids
+	for p in $pids; do wait_for 3 is_gone "$p"; done
+}
+
 # --- startup
 
 like "$(err ctl status)" '^1 .*(not running|no answer)' "status of an instance that is not there: exit 1, says so"
@@ -235,6 +250,14 @@ wait $c
 is $? 0 "resets the sessions"
 up
 rm -f "$T/c2"
+"$PEER" connect 127.0.0.1:7001 text=hi expect=hi touch="$T/c2" reset & c=$!
+wait_for 5 test -e "$T/c2"
+like "$(ctl shutdown --drain 1 --abort --json)" '"sessions_closed": ?1[^0-9]' \
+	"shutdown --drain 1 --abort waits, and says how many were left"
+wait $c
+is $? 0 "those are reset"
+up
+rm -f "$T/c2"
 "$PEER" connect 127.0.0.1:7001 text=hi expect=hi touch="$T/c2" eof & c=$!
 wait_for 5 test -e "$T/c2"
 pid=$(field .pid)
@@ -246,9 +269,7 @@ ok "and ends the instance" wait_for 5 is_gone "$pid"
 # --- no daemon, when_down = wait
 
 up
-mapfile -t pids < <(all_pids)
-kill -KILL "${pids[@]}"
-for p in "${pids[@]}"; do wait_for 3 is_gone "$p"; done
+kill_all
 ok "all processes are dead: a service that refuses, refuses" "$PEER" connect 127.0.0.1:7001 refused
 "$PEER" connect 127.0.0.1:7002 text=hi expect=hi touch="$T/in2" & waiting=$!
 ok "a service that waits, waits" sleep 0.2

@@ -157,12 +157,13 @@ is "$(jq '.accepted == .resets' "$T/SINK.out")" true \
 	"100 clients that reset at once: the target sees resets only ($(jq .resets "$T/SINK.out")), or nothing"
 
 serve ECHO --listen 127.0.0.1:9003
-fds=$(nfds $(cell_pids) | sort -n | tail -n 1)
+mapfile -t cells < <(cell_pids)
+fds=$(nfds "${cells[@]}" | sort -n | tail -n 1)
 "$BENCH" connrate -c 127.0.0.1:7400 -n 32 --warmup 0 -d 2 --close wait --json > "$T/rate.json"
 is "$(report rate '[.ok, .failures, .wrong_bytes, .resets] | join(" ")')" "true 0 0 0" \
 	"short connections: $(report rate '.connections') of them, none fails"
 ok "none is left" wait_sessions 0
-now=$(nfds $(cell_pids) | sort -n | tail -n 1)
+now=$(nfds "${cells[@]}" | sort -n | tail -n 1)
 cmp_num $((now - fds)) '<=' 40 "nor a descriptor beyond the pool of pipes"
 "$BENCH" stream -c 127.0.0.1:7400 -n 300 -s 20000 -i 50 -d 2 --json > "$T/s.json"
 is "$(report s '[.ok, .alive, .lost, .wrong_bytes, .bytes_missing] | join(" ")')" "true 300 0 0 0" \

@@ -115,7 +115,7 @@ static bool at_rest(pid_t pid)
 static bool between_stores(const struct origin *o, uint64_t patient_until)
 {
 	return o->pid[CMAN_GATEWAY] && cman_now_ns() < patient_until &&
-	       __atomic_load_n(&o->shared->marks[CMAN_GATEWAY], __ATOMIC_ACQUIRE) &&
+	       (__atomic_load_n(&o->shared->marks[CMAN_GATEWAY], __ATOMIC_ACQUIRE) & 1) &&
 	       (state_of(o->pid[CMAN_GATEWAY]) | 0x20) == 't' && !o->was_stopped;
 }
 
@@ -133,6 +133,7 @@ static int stop_cell(struct origin *o)
 	o->was_stopped = gateway && at_rest(gateway);
 
 	while (cman_now_ns() < until) {
+		pid_t seen[CMAN_ROLES];
 		bool rest = true;
 
 		for (int role = 0; role < CMAN_ROLES; role++) {
@@ -141,6 +142,7 @@ static int stop_cell(struct origin *o)
 					    CMAN_ROLE_PID);
 
 			/* the word is the gateways' to write */
+			seen[role] = pid;
 			o->pid[role] = pid && cman_proc_is(pid, "", o->uid) ? pid : 0;
 			if (!o->pid[role])
 				continue;
@@ -149,7 +151,7 @@ static int stop_cell(struct origin *o)
 		}
 		for (int role = 0; role < CMAN_ROLES; role++)
 			rest &= (pid_t)(__atomic_load_n(&o->shared->role[role], __ATOMIC_ACQUIRE) &
-					CMAN_ROLE_PID) == o->pid[role];
+					CMAN_ROLE_PID) == seen[role];
 		if (rest && between_stores(o, now + MARK_MS * 1000000ull))
 			kill(o->pid[CMAN_GATEWAY], SIGCONT);
 		else if (rest)
@@ -258,9 +260,10 @@ static void finish(struct rescue *r)
 	for (uint32_t g = 0; g < r->maps.gateways; g++) {
 		__atomic_store_n(&r->origin[g].shared->quit, 1, __ATOMIC_RELEASE);
 		kill_origin(&r->origin[g]);
-		/* what was taken is not lost: nothing is left to be buried */
+		/* what lives elsewhere is not lost: the rest is buried with its name */
 		for (uint32_t i = 0; i < origin_high(r, &r->origin[g]); i++)
-			r->origin[g].slots[i].state = CMAN_SLOT_FREE;
+			if (!ours_to_take(r, &r->origin[g].slots[i]))
+				r->origin[g].slots[i].state = CMAN_SLOT_FREE;
 	}
 	event_add(m, LOG_NOTICE, "took in %u sessions of %s without its help; %u could not be taken",
 		  r->moved, r->name, r->lost);

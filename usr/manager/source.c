@@ -510,6 +510,12 @@ static void over(struct source *s, bool ok)
 	}
 }
 
+static void free_forgotten(uv_timer_t *t)
+{
+	free(t->data);
+	timer_end(&t);
+}
+
 void source_forget(struct manager *m)
 {
 	struct source *s = m->source;
@@ -523,8 +529,9 @@ void source_forget(struct manager *m)
 	timer_end(&s->end);
 	m->source = NULL;
 	s->forgotten = true;
-	if (!s->running) /* else feed() is on the stack, and ends it */
-		free(s);
+	/* feed() and the peer's callback may be on the stack */
+	if (!timer_begin(m, free_forgotten, 0, 0, s))
+		abort();
 }
 
 static void send_done(struct source *s)
@@ -675,10 +682,8 @@ static void feed(struct source *s, struct cman_event ev)
 		}
 		for (unsigned int i = 0; i < out.n && !s->forgotten; i++)
 			run(s, &out.e[i]);
-		if (s->forgotten) {
-			free(s);
+		if (s->forgotten)
 			return;
-		}
 	}
 	s->running = false;
 }
@@ -712,6 +717,8 @@ static unsigned int patience(const struct source *s)
 {
 	if (s->h.phase == CMAN_HO_HELLO || s->h.phase == CMAN_HO_STARTING)
 		return s->h.busy ? 0 : START_TICKS;
+	if (s->h.phase == CMAN_HO_MOVING && !s->h.taken)
+		return SILENT_TICKS; /* nobody accepts */
 	for (unsigned int i = 0; i < s->h.window; i++)
 		if (s->h.batch[i].state == CMAN_BATCH_SENT ||
 		    s->h.batch[i].state == CMAN_BATCH_COMM ||

@@ -253,14 +253,14 @@ struct cman_repair_image {
 
 	/* describe() */
 	bool described;
-	bool nonblock;	  /* O_NONBLOCK of the descriptor */
-	uint8_t family;	  /* AF_INET or AF_INET6; addresses of the latter may be v4-mapped too */
+	bool nonblock;	     /* O_NONBLOCK of the descriptor */
+	uint8_t family;	     /* AF_INET or AF_INET6; addresses of the latter may be v4-mapped too */
 	uint16_t local_port; /* host order */
 	uint16_t peer_port;
 	uint8_t local_addr[16];
 	uint8_t peer_addr[16];
 	uint32_t scope_id; /* link-local addresses; interface index of the old namespace */
-	uint64_t have; /* bits of the options that the kernel knew, of those in want */
+	uint64_t have;	   /* bits of the options that the kernel knew, of those in want */
 	int64_t option[CMAN_REPAIR_OPTIONS];
 	char bindtodevice[16]; /* empty: none */
 	char congestion[16];
@@ -285,7 +285,7 @@ struct cman_repair_image {
 	struct cman_repair_window window;
 	struct cman_repair_queue in;
 	struct cman_repair_queue out;
-	size_t unsent; /* the last bytes of out; release() counts down */
+	size_t unsent;		 /* the last bytes of out; release() counts down */
 	uint64_t bytes_received; /* counters of the old socket, with its FINs and SYN as the kernel */
 	uint64_t bytes_acked;	 /* counts them; a new socket's begin at in.len and 0 */
 	struct cman_repair_speed speed;
@@ -327,8 +327,12 @@ int cman_repair_thaw(int fd, struct cman_repair_image *image, const char **why);
  */
 int cman_repair_close(int fd, const char **why);
 
-/* A new socket from @image, complete and in repair; close-on-exec. */
-int cman_repair_import(struct cman_repair_image *image, int *ret_fd, const char **why);
+/*
+ * A new socket from @image, complete and in repair; close-on-exec. @inject is what release() will be
+ * given: whether that can work for a half-closed connection is found out here.
+ */
+int cman_repair_import(struct cman_repair_image *image, const struct cman_repair_inject *inject,
+		       int *ret_fd, const char **why);
 
 /*
  * Makes the imported socket @fd live: leaves repair (the kernel sends a window probe, which
@@ -353,8 +357,8 @@ const char *cman_repair_option_name(enum cman_repair_option option);
 
 /*
  * Calls @differs, if it is not NULL, for each option (also the congestion control and the device) that
- * both images have with different values; returns how many there are. Buffer sizes and the window
- * clamp may grow (the kernel tunes them) and RCVBUF, SNDBUF may be rounded up by 1.
+ * both images have with different values; returns how many there are. Not compared: QUICKACK, which
+ * follows the traffic. Buffer sizes and the window clamp may be larger in @b (the kernel tunes them).
  */
 int cman_repair_compare(const struct cman_repair_image *a, const struct cman_repair_image *b,
 			void (*differs)(void *arg, const char *name, int64_t a, int64_t b),
