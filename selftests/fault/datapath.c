@@ -34,13 +34,13 @@
 #include "usr/sys/crash.h"
 #include "usr/sys/maps.h"
 
-#define ALIAS	   "fault"
-#define PORT_ECHO  9001
-#define PORT_HOLD  9002
-#define PORT_FAIL  9003
+#define ALIAS	    "fault"
+#define PORT_ECHO   9001
+#define PORT_HOLD   9002
+#define PORT_FAIL   9003
 #define PORT_SOURCE 9004
-#define DEADLINE_S 10 /* for a point to be reached, and for a cell to be whole again */
-#define SETTLE_S   5  /* for the sessions to end after their clients have */
+#define DEADLINE_S  10 /* for a point to be reached, and for a cell to be whole again */
+#define SETTLE_S    5  /* for the sessions to end after their clients have */
 
 static const char *bin, *folder;
 static struct cman_maps maps;
@@ -369,37 +369,90 @@ static const struct target {
 	enum cman_crash_point first;
 	uint32_t most; /* highest count that is sure to be reached */
 } targets[] = {
-#define LOAD(name, most) { CMAN_CRASH_##name, BY_LOAD, CMAN_CRASH_NONE, most }
-#define RECOVERY(name, first, most) { CMAN_CRASH_##name, BY_RECOVERY, CMAN_CRASH_##first, most }
-#define DEATH(name) { CMAN_CRASH_##name, BY_DEATH, CMAN_CRASH_NONE, 1 }
-	LOAD(ACCEPT_MARKED, 20), LOAD(ACCEPT_GOT_FD, 20), LOAD(ACCEPT_STORED_FD, 20),
-	LOAD(ACCEPT_STORED_COOKIE, 20), LOAD(ACCEPT_STATE, 20), LOAD(ACCEPT_SOCKET, 20),
-	LOAD(ACCEPT_STORED_SERVER, 20), LOAD(ACCEPT_CONNECTING, 20), LOAD(ACCEPT_UNMARKED, 20),
-	LOAD(ACCEPT_EARLY_BOUND, 20), LOAD(ACCEPT_EARLY_READ, 20), LOAD(ACCEPT_CONNECTED, 20),
-	LOAD(ACCEPT_RELAYING, 20), LOAD(ACCEPT_EPOLL_CLIENT, 20), LOAD(ACCEPT_EPOLL_SERVER, 20),
-	LOAD(CONNECT_FAILED, 2), LOAD(CONNECT_FAILED_CLOSED, 2), LOAD(CONNECT_DONE, 3),
-	LOAD(RELAY_BOUND, 200), LOAD(RELAY_READ, 200), LOAD(RELAY_SENT, 200),
-	LOAD(RELAY_POSITION, 200), LOAD(RELAY_UNBOUND, 200), LOAD(RELAY_PARTIAL, 3),
-	LOAD(RELAY_COPIED, 3), LOAD(RELAY_MOVED, 3), LOAD(RELAY_REST_SENT, 3),
-	LOAD(SPLICE_BOUND, 10), LOAD(SPLICE_IN, 10), LOAD(SPLICE_OUT, 10), LOAD(SPLICE_POSITION, 10),
-	LOAD(SPLICE_UNBOUND, 10), LOAD(EOF_READ, 20), LOAD(EOF_SHUTDOWN, 20), LOAD(EOF_STORED, 20),
-	LOAD(CLOSE_STATE, 20), LOAD(CLOSE_PIPE, 20), LOAD(CLOSE_CLIENT, 20),
-	LOAD(CLOSE_CLIENT_STORED, 20), LOAD(CLOSE_SERVER, 20), LOAD(CLOSE_SERVER_STORED, 20),
+#define LOAD(name, most) \
+	{ \
+		CMAN_CRASH_##name, BY_LOAD, CMAN_CRASH_NONE, most \
+	}
+#define RECOVERY(name, first, most) \
+	{ \
+		CMAN_CRASH_##name, BY_RECOVERY, CMAN_CRASH_##first, most \
+	}
+#define DEATH(name) \
+	{ \
+		CMAN_CRASH_##name, BY_DEATH, CMAN_CRASH_NONE, 1 \
+	}
+	LOAD(ACCEPT_MARKED, 20),
+	LOAD(ACCEPT_GOT_FD, 20),
+	LOAD(ACCEPT_STORED_FD, 20),
+	LOAD(ACCEPT_STORED_COOKIE, 20),
+	LOAD(ACCEPT_STATE, 20),
+	LOAD(ACCEPT_SOCKET, 20),
+	LOAD(ACCEPT_STORED_SERVER, 20),
+	LOAD(ACCEPT_CONNECTING, 20),
+	LOAD(ACCEPT_UNMARKED, 20),
+	LOAD(ACCEPT_EARLY_BOUND, 20),
+	LOAD(ACCEPT_EARLY_READ, 20),
+	LOAD(ACCEPT_CONNECTED, 20),
+	LOAD(ACCEPT_RELAYING, 20),
+	LOAD(ACCEPT_EPOLL_CLIENT, 20),
+	LOAD(ACCEPT_EPOLL_SERVER, 20),
+	LOAD(CONNECT_FAILED, 2),
+	LOAD(CONNECT_FAILED_CLOSED, 2),
+	LOAD(CONNECT_DONE, 3),
+	LOAD(RELAY_BOUND, 200),
+	LOAD(RELAY_READ, 200),
+	LOAD(RELAY_SENT, 200),
+	LOAD(RELAY_POSITION, 200),
+	LOAD(RELAY_UNBOUND, 200),
+	LOAD(RELAY_PARTIAL, 3),
+	LOAD(RELAY_COPIED, 3),
+	LOAD(RELAY_MOVED, 3),
+	LOAD(RELAY_REST_SENT, 3),
+	LOAD(SPLICE_BOUND, 10),
+	LOAD(SPLICE_IN, 10),
+	LOAD(SPLICE_OUT, 10),
+	LOAD(SPLICE_POSITION, 10),
+	LOAD(SPLICE_UNBOUND, 10),
+	LOAD(EOF_READ, 20),
+	LOAD(EOF_SHUTDOWN, 20),
+	LOAD(EOF_STORED, 20),
+	LOAD(CLOSE_STATE, 20),
+	LOAD(CLOSE_PIPE, 20),
+	LOAD(CLOSE_CLIENT, 20),
+	LOAD(CLOSE_CLIENT_STORED, 20),
+	LOAD(CLOSE_SERVER, 20),
+	LOAD(CLOSE_SERVER_STORED, 20),
 	LOAD(CLOSE_FREE, 20),
-	LOAD(PIPE_MARKED, 2), LOAD(PIPE_MADE, 2), LOAD(PIPE_STORED, 2),
-	RECOVERY(RECOVER_START, NONE, 1), RECOVERY(RECOVER_OWN_FDS, NONE, 1),
-	RECOVERY(RECOVER_EPOLL, NONE, 1), RECOVERY(RECOVER_SCAN, ACCEPT_MARKED, 1),
-	RECOVERY(RECOVER_ADOPT, ACCEPT_GOT_FD, 1), RECOVERY(RECOVER_HOT, RELAY_READ, 1),
-	RECOVERY(RECOVER_SLOT, NONE, 2), RECOVERY(RECOVER_POSITION, RELAY_POSITION, 1),
-	RECOVERY(RECOVER_POSITION, SPLICE_OUT, 1), RECOVERY(RECOVER_CONNECT, ACCEPT_CONNECTED, 1),
-	RECOVERY(RECOVER_PIPES, SPLICE_IN, 1), RECOVERY(RECOVER_DONE, NONE, 1),
+	LOAD(PIPE_MARKED, 2),
+	LOAD(PIPE_MADE, 2),
+	LOAD(PIPE_STORED, 2),
+	RECOVERY(RECOVER_START, NONE, 1),
+	RECOVERY(RECOVER_OWN_FDS, NONE, 1),
+	RECOVERY(RECOVER_EPOLL, NONE, 1),
+	RECOVERY(RECOVER_SCAN, ACCEPT_MARKED, 1),
+	RECOVERY(RECOVER_ADOPT, ACCEPT_GOT_FD, 1),
+	RECOVERY(RECOVER_HOT, RELAY_READ, 1),
+	RECOVERY(RECOVER_SLOT, NONE, 2),
+	RECOVERY(RECOVER_POSITION, RELAY_POSITION, 1),
+	RECOVERY(RECOVER_POSITION, SPLICE_OUT, 1),
+	RECOVERY(RECOVER_CONNECT, ACCEPT_CONNECTED, 1),
+	RECOVERY(RECOVER_PIPES, SPLICE_IN, 1),
+	RECOVERY(RECOVER_DONE, NONE, 1),
 	/* points of the path that a recovery passes too */
-	RECOVERY(RELAY_PARTIAL, RELAY_READ, 1), RECOVERY(RELAY_COPIED, RELAY_READ, 1),
-	RECOVERY(RELAY_MOVED, RELAY_READ, 1), RECOVERY(RELAY_REST_SENT, RELAY_READ, 1),
-	RECOVERY(ACCEPT_STORED_FD, ACCEPT_GOT_FD, 1), RECOVERY(ACCEPT_STATE, ACCEPT_GOT_FD, 1),
-	RECOVERY(CONNECT_FAILED, ACCEPT_UNMARKED, 1), RECOVERY(CONNECT_FAILED_CLOSED, ACCEPT_SOCKET, 1),
-	RECOVERY(CLOSE_CLIENT, CLOSE_STATE, 1), RECOVERY(CLOSE_FREE, CLOSE_CLIENT, 1),
-	DEATH(ROLE_CLAIMED), DEATH(ROLE_CLONED), DEATH(ROLE_CHILD), DEATH(ROLE_TAKEN),
+	RECOVERY(RELAY_PARTIAL, RELAY_READ, 1),
+	RECOVERY(RELAY_COPIED, RELAY_READ, 1),
+	RECOVERY(RELAY_MOVED, RELAY_READ, 1),
+	RECOVERY(RELAY_REST_SENT, RELAY_READ, 1),
+	RECOVERY(ACCEPT_STORED_FD, ACCEPT_GOT_FD, 1),
+	RECOVERY(ACCEPT_STATE, ACCEPT_GOT_FD, 1),
+	RECOVERY(CONNECT_FAILED, ACCEPT_UNMARKED, 1),
+	RECOVERY(CONNECT_FAILED_CLOSED, ACCEPT_SOCKET, 1),
+	RECOVERY(CLOSE_CLIENT, CLOSE_STATE, 1),
+	RECOVERY(CLOSE_FREE, CLOSE_CLIENT, 1),
+	DEATH(ROLE_CLAIMED),
+	DEATH(ROLE_CLONED),
+	DEATH(ROLE_CHILD),
+	DEATH(ROLE_TAKEN),
 	DEATH(KEEPER_PIDFD),
 };
 #define NTARGETS (sizeof(targets) / sizeof(*targets))
@@ -599,7 +652,8 @@ static void targeted(uint32_t kills)
 	size_t order[NTARGETS];
 	char never[NTARGETS * 32] = "";
 
-	for (uint32_t round = 0; (done < kills || round < 3) && unreached < 3 && !ping.lost; round++) {
+	for (uint32_t round = 0; (done < kills || round < 3) && unreached < 3 && !ping.lost;
+	     round++) {
 		for (size_t n = 0; n < NTARGETS; n++) {
 			size_t k = below((uint32_t)n + 1);
 
@@ -630,7 +684,8 @@ static void targeted(uint32_t kills)
 			strcat(never, " ");
 			strcat(never, cman_crash_name(targets[n].point));
 		}
-	ok(!*never, "every crash point was reached twice or more, once together with another death%s%s",
+	ok(!*never,
+	   "every crash point was reached twice or more, once together with another death%s%s",
 	   *never ? ": not" : "", never);
 	ok(!unreached, "and each time the cell was whole again");
 }
@@ -707,23 +762,58 @@ static struct load {
 	pid_t pid;
 } loads[] = {
 	/* small messages, slow readers, half-closed and idle sessions */
-	{ "mixed", { "cman-bench", "stream", "-c", ECHO, "-n", "16", "-i", "20", "--slow", "4",
-		     "--slow-rate", "40k", "-w", "512k", "--half-close", "4", "--hold-connect",
-		     "127.0.0.1:9002", "--idle", "8", "-d", "0", "--drain-timeout", "20", "-j" }, 0 },
+	{ "mixed",
+	  { "cman-bench",
+	    "stream",
+	    "-c",
+	    ECHO,
+	    "-n",
+	    "16",
+	    "-i",
+	    "20",
+	    "--slow",
+	    "4",
+	    "--slow-rate",
+	    "40k",
+	    "-w",
+	    "512k",
+	    "--half-close",
+	    "4",
+	    "--hold-connect",
+	    "127.0.0.1:9002",
+	    "--idle",
+	    "8",
+	    "-d",
+	    "0",
+	    "--drain-timeout",
+	    "20",
+	    "-j" },
+	  0 },
 	/* splice */
-	{ "bulk", { "cman-bench", "stream", "-c", ECHO, "-n", "2", "-i", "8", "-s", "200k", "-w", "1m",
-		    "-d", "0", "--drain-timeout", "20", "-j" }, 0 },
+	{ "bulk",
+	  { "cman-bench", "stream", "-c", ECHO, "-n", "2", "-i", "8", "-s", "200k", "-w", "1m",
+	    "-d", "0", "--drain-timeout", "20", "-j" },
+	  0 },
 	/* a slow reader of much: rests wait in pipes and buffers */
-	{ "blocked", { "cman-bench", "stream", "-c", ECHO, "-n", "3", "--slow", "3", "-i", "5", "-s",
-		       "40k", "--slow-rate", "2m", "-w", "4m", "-d", "0", "--drain-timeout", "20", "-j" },
+	{ "blocked",
+	  { "cman-bench",      "stream", "-c", ECHO, "-n", "3",
+	    "--slow",	       "3",	 "-i", "5",  "-s", "40k",
+	    "--slow-rate",     "2m",	 "-w", "4m", "-d", "0",
+	    "--drain-timeout", "20",	 "-j" },
 	  0 },
 	/* young and dying sessions */
-	{ "fin", { "cman-bench", "probe", "-c", ECHO, "-r", "150", "--close", "wait", "--timeout", "10",
-		   "-d", "0", "-j" }, 0 },
-	{ "rst", { "cman-bench", "probe", "-c", ECHO, "-r", "80", "--close", "rst", "--timeout", "10", "-d",
-		   "0", "-j" }, 0 },
-	{ "failover", { "cman-bench", "probe", "-c", "127.0.0.1:9003", "-r", "60", "--close", "fin",
-			"--timeout", "10", "-d", "0", "-j" }, 0 },
+	{ "fin",
+	  { "cman-bench", "probe", "-c", ECHO, "-r", "150", "--close", "wait", "--timeout", "10",
+	    "-d", "0", "-j" },
+	  0 },
+	{ "rst",
+	  { "cman-bench", "probe", "-c", ECHO, "-r", "80", "--close", "rst", "--timeout", "10",
+	    "-d", "0", "-j" },
+	  0 },
+	{ "failover",
+	  { "cman-bench", "probe", "-c", "127.0.0.1:9003", "-r", "60", "--close", "fin",
+	    "--timeout", "10", "-d", "0", "-j" },
+	  0 },
 };
 #define NLOADS (sizeof(loads) / sizeof(*loads))
 
@@ -769,12 +859,16 @@ static void setup(uint32_t gateways)
 {
 	char *echo[] = { (char *)"cman-bench", (char *)"serve", (char *)"-l",
 			 (char *)"127.0.0.1:7001", NULL };
-	char *hold[] = { (char *)"cman-bench", (char *)"serve", (char *)"-l",
-			 (char *)"127.0.0.1:7002", (char *)"--mode", (char *)"hold", (char *)"-i",
-			 (char *)"20", (char *)"-s", (char *)"4096", NULL };
+	char *hold[] = {
+		(char *)"cman-bench", (char *)"serve", (char *)"-l", (char *)"127.0.0.1:7002",
+		(char *)"--mode",     (char *)"hold",  (char *)"-i", (char *)"20",
+		(char *)"-s",	      (char *)"4096",  NULL
+	};
 	const char *why = "";
-	char *source[] = { (char *)"cman-bench", (char *)"serve", (char *)"-l",
-			   (char *)"127.0.0.1:7003", (char *)"--mode", (char *)"source", NULL };
+	char *source[] = {
+		(char *)"cman-bench", (char *)"serve",	(char *)"-l", (char *)"127.0.0.1:7003",
+		(char *)"--mode",     (char *)"source", NULL
+	};
 	uint64_t until = now_us() + 10000000;
 
 	write_conf(gateways);
@@ -888,7 +982,8 @@ static uint32_t unnamed_descriptors(uint32_t cell)
 		len = readlink(file, link, sizeof(link) - 1);
 		link[len > 0 ? len : 0] = 0;
 		if (unnamed++ < 10)
-			diag("cell %u: descriptor %s (%s) belongs to nothing", cell, e->d_name, link);
+			diag("cell %u: descriptor %s (%s) belongs to nothing", cell, e->d_name,
+			     link);
 	}
 	closedir(d);
 	return unnamed;
@@ -899,8 +994,8 @@ static uint64_t buffer_bytes(uint32_t cell)
 	char path[64];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d",
-		 (int)holder(&maps.cells[cell], CMAN_GATEWAY), maps.cells[cell].buffer_fd);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)holder(&maps.cells[cell], CMAN_GATEWAY),
+		 maps.cells[cell].buffer_fd);
 	return stat(path, &st) < 0 ? UINT64_MAX : (uint64_t)st.st_blocks * 512;
 }
 
@@ -997,8 +1092,10 @@ static void left_over(uint64_t stack_before)
 	ok(bytes <= maps.gateways * CMAN_BUFFER_SIZE, "no buffer pages are left (%llu bytes)",
 	   (unsigned long long)bytes);
 	ok(roles == maps.gateways * CMAN_ROLES && !zombies,
-	   "one gateway and two keepers a cell, no zombies (%u processes, %u zombies)", roles, zombies);
-	ok(stack <= stack_before + 64, "no stack grows with the generations (%llu kB, before %llu kB)",
+	   "one gateway and two keepers a cell, no zombies (%u processes, %u zombies)", roles,
+	   zombies);
+	ok(stack <= stack_before + 64,
+	   "no stack grows with the generations (%llu kB, before %llu kB)",
 	   (unsigned long long)stack, (unsigned long long)stack_before);
 }
 

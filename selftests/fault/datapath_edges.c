@@ -196,7 +196,8 @@ static void small_pieces(void)
 {
 	static char bytes[300000];
 	enum { FIRST = 16384, PIECES = 1000, PIECE = 200 };
-	int c = client(ANYONE, PORT), s = serve(3 * MS), c2 = client(ANYONE, PORT), s2 = serve(3 * MS);
+	int c = client(ANYONE, PORT), s = serve(3 * MS), c2 = client(ANYONE, PORT),
+	    s2 = serve(3 * MS);
 	size_t want = FIRST + PIECES * PIECE;
 	pid_t pid;
 
@@ -210,7 +211,8 @@ static void small_pieces(void)
 	}
 	usleep(20000);
 	kill(pid, SIGCONT);
-	ok(get(s, bytes, want, 2 * MS) == (ssize_t)want, "a pipe full of small pieces is not the end");
+	ok(get(s, bytes, want, 2 * MS) == (ssize_t)want,
+	   "a pipe full of small pieces is not the end");
 	finish(c, s);
 	finish(c2, s2);
 }
@@ -233,7 +235,8 @@ static void early_data(enum cman_crash_point point)
 	s = serve(3 * MS);
 	put(c, out + 100, 50);
 	n = s < 0 ? -1 : get(s, in, sizeof(in), 300);
-	ok(n == sizeof(out) && !memcmp(in, out, sizeof(out)), "early data arrives once (%zd bytes)", n);
+	ok(n == sizeof(out) && !memcmp(in, out, sizeof(out)), "early data arrives once (%zd bytes)",
+	   n);
 	finish(c, s);
 }
 
@@ -362,12 +365,14 @@ static void removed_listener(const char *bin, const char *folder)
 		index++;
 	for (int n = 0; n < MANY; n++)
 		c[n] = client(ANYONE, PORT_GONE);
-	snprintf(command, sizeof(command), "sed -i '/gone/d' %s/cman.conf && exec %s/cmanctl -q reload -f %s/cman.conf >&2",
+	snprintf(command, sizeof(command),
+		 "sed -i '/gone/d' %s/cman.conf && exec %s/cmanctl -q reload -f %s/cman.conf >&2",
 		 folder, bin, folder);
 	reload = fork();
 	if (!reload)
 		_exit(execl("/bin/sh", "sh", "-c", command, NULL));
-	for (int n = 0; n < 5000 && __atomic_load_n(&maps.instance->listener[index].used, __ATOMIC_ACQUIRE);
+	for (int n = 0;
+	     n < 5000 && __atomic_load_n(&maps.instance->listener[index].used, __ATOMIC_ACQUIRE);
 	     n++)
 		usleep(1000);
 	kill(pid, SIGCONT);
@@ -378,7 +383,8 @@ static void removed_listener(const char *bin, const char *folder)
 			break;
 		served++;
 	}
-	ok(served == MANY, "all who waited at a removed listener are served (%u of %u)", served, MANY);
+	ok(served == MANY, "all who waited at a removed listener are served (%u of %u)", served,
+	   MANY);
 	for (int n = 0; n < MANY; n++)
 		finish(c[n], n < (int)served ? s[n] : -1);
 }
@@ -401,8 +407,8 @@ int main(int argc, char **argv)
 	setsockopt(backend, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(backend, (struct sockaddr *)&sin, sizeof(sin)) || listen(backend, 1000))
 		bail("listen");
-#define HISTORY(name, call)                                                                        \
-	if (!only || !strcmp(only, name))                                                          \
+#define HISTORY(name, call) \
+	if (!only || !strcmp(only, name)) \
 	call
 	HISTORY("pieces", small_pieces());
 	HISTORY("adoption", adoption());

@@ -60,7 +60,8 @@ Test(session, counters_in_every_state)
 				leg = leg_of(m, states[k].state);
 				cr_expect_eq(cman_leg_fin_received(&leg), m.fin_in);
 				cr_expect_eq(cman_leg_fin_sent(&leg), m.fin_out);
-				cr_expect_eq(cman_leg_read(&leg), m.read, "state %u R", leg.tcp_state);
+				cr_expect_eq(cman_leg_read(&leg), m.read, "state %u R",
+					     leg.tcp_state);
 				cr_expect_eq(cman_leg_written(&leg), m.written, "state %u W",
 					     leg.tcp_state);
 			}
@@ -100,7 +101,8 @@ Test(session, reset_or_end)
 	cr_expect(cman_leg_was_reset(&silent, &ended), "the peer's FIN would count");
 }
 
-static int between(uint64_t position, uint32_t bound, uint64_t r, uint64_t w, struct cman_between *b)
+static int between(uint64_t position, uint32_t bound, uint64_t r, uint64_t w,
+		   struct cman_between *b)
 {
 	struct cman_flow flow = { .position = position };
 	struct cman_leg source = { .tcp_state = TCP_ESTABLISHED, .received = r };

@@ -20,10 +20,10 @@
 #include "usr/core/rules.h"
 #include "usr/sys/log.h"
 
-#define FD_RESERVE     64 /* descriptors kept for keepers, pipes and orders */
-#define ACCEPT_MAX     64
+#define FD_RESERVE	64 /* descriptors kept for keepers, pipes and orders */
+#define ACCEPT_MAX	64
 #define ACCEPT_PATIENCE 32
-#define TARGET_RETRY_S 5 /* a target that refused is not the first choice for that long */
+#define TARGET_RETRY_S	5 /* a target that refused is not the first choice for that long */
 
 /* A consistent copy of what a connect needs to know of a service. */
 struct choice {

@@ -69,8 +69,7 @@ int gw_poll_leg(struct gateway *g, uint32_t i, enum leg leg, bool out)
 		g->live[i].flags |= LIVE_OUT(leg);
 	if (!epoll_ctl(g->epfd, EPOLL_CTL_ADD, leg_fd(slot_of(g, i), leg), &ev))
 		return 0;
-	if (errno == EEXIST &&
-	    !epoll_ctl(g->epfd, EPOLL_CTL_MOD, leg_fd(slot_of(g, i), leg), &ev))
+	if (errno == EEXIST && !epoll_ctl(g->epfd, EPOLL_CTL_MOD, leg_fd(slot_of(g, i), leg), &ev))
 		return 0;
 	return -errno;
 }
@@ -446,7 +445,7 @@ void cman_gateway_start(struct cman_cell_env *env)
 	getrlimit(RLIMIT_NOFILE, &limit);
 	g->fd_limit = limit.rlim_cur > UINT32_MAX ? UINT32_MAX : (uint32_t)limit.rlim_cur;
 	g->pipe_limit = g->fd_limit / 16 < CMAN_PIPES_PER_CELL / 2 ? g->fd_limit / 16 :
-								    CMAN_PIPES_PER_CELL / 2;
+								     CMAN_PIPES_PER_CELL / 2;
 	g->live = private_array(g->nslots * sizeof(*g->live));
 	g->pipe_free = private_array(CMAN_PIPES_PER_CELL * sizeof(*g->pipe_free));
 	if (!g->live || !g->pipe_free) {

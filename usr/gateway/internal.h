@@ -24,12 +24,12 @@
 #include "usr/sys/sock.h"
 
 /* struct live.flags */
-#define LIVE_QUEUED	   0x01 /* in the ready queue */
-#define LIVE_OUT(leg)	   (0x02 << (leg)) /* EPOLLOUT is registered for that leg */
-#define LIVE_SPLICE(dir)   (0x08 << (dir)) /* the direction goes by splice for now */
-#define LIVE_TOUCHED	   0x20 /* pages of the slot's own buffers may be allocated */
-#define LIVE_POLLED	   0x40 /* both legs are in the epoll set */
-#define LIVE_NODELAY	   0x80 /* TCP_NODELAY is set on the server leg */
+#define LIVE_QUEUED	 0x01		 /* in the ready queue */
+#define LIVE_OUT(leg)	 (0x02 << (leg)) /* EPOLLOUT is registered for that leg */
+#define LIVE_SPLICE(dir) (0x08 << (dir)) /* the direction goes by splice for now */
+#define LIVE_TOUCHED	 0x20		 /* pages of the slot's own buffers may be allocated */
+#define LIVE_POLLED	 0x40		 /* both legs are in the epoll set */
+#define LIVE_NODELAY	 0x80		 /* TCP_NODELAY is set on the server leg */
 
 enum leg {
 	LEG_CLIENT = 0,
@@ -38,13 +38,13 @@ enum leg {
 
 /* Private state of a slot. 32 bytes: with the slot's 128 it is all that an idle session costs. */
 struct live {
-	uint32_t gen;	 /* of the slot's use: tells stale events apart */
-	uint32_t off[2]; /* of what is bound: bytes already written */
-	uint32_t len[2]; /* of what is bound: bytes still to write */
-	uint32_t next;	 /* ready queue, free list */
-	uint16_t tried;	 /* targets whose connect failed (bit mask) */
-	uint8_t flags;	 /* LIVE_* */
-	uint8_t want;	 /* ready queue: directions to pump (1 << direction) */
+	uint32_t gen;	  /* of the slot's use: tells stale events apart */
+	uint32_t off[2];  /* of what is bound: bytes already written */
+	uint32_t len[2];  /* of what is bound: bytes still to write */
+	uint32_t next;	  /* ready queue, free list */
+	uint16_t tried;	  /* targets whose connect failed (bit mask) */
+	uint8_t flags;	  /* LIVE_* */
+	uint8_t want;	  /* ready queue: directions to pump (1 << direction) */
 	uint32_t since_s; /* CONNECTING: when this attempt began */
 };
 
@@ -58,13 +58,13 @@ struct gateway {
 	uint32_t nslots;
 	struct live *live; /* [nslots], mmap: untouched pages cost nothing */
 	uint32_t free_head;
-	uint32_t high;	   /* slots at and above were never used by this process */
+	uint32_t high; /* slots at and above were never used by this process */
 	uint32_t ready_head, ready_tail;
 	uint32_t connecting; /* sessions ACCEPTED or CONNECTING */
 
 	uint32_t *pipe_free; /* numbers of open, clean, unbound pipes */
 	uint32_t npipe_free;
-	uint32_t pipe_high; /* numbers at and above were never used */
+	uint32_t pipe_high;  /* numbers at and above were never used */
 	uint32_t pipe_limit; /* no more than this are opened */
 
 	int epfd;

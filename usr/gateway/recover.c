@@ -276,9 +276,8 @@ void gw_recover(struct gateway *g)
 	g->cell->recoveries++;
 	g->cell->recovered += continued;
 	g->cell->recovery_ns = cman_now_ns() - begin;
-	cman_notice("a gateway goes on where another one stopped",
-		    "sessions=%u duration_us=%llu", continued,
-		    (unsigned long long)(g->cell->recovery_ns / 1000));
+	cman_notice("a gateway goes on where another one stopped", "sessions=%u duration_us=%llu",
+		    continued, (unsigned long long)(g->cell->recovery_ns / 1000));
 }
 
 /* The listener that a connected socket came through, by its local address. */
@@ -323,7 +322,8 @@ static bool is_copy(struct gateway *g, uint64_t cookie)
 }
 
 /* Just accepted: connected through a listener, not in the ledger, nothing ever read or written. */
-static bool is_young(struct gateway *g, int fd, int *ret_listener, struct sockaddr_storage *ret_peer)
+static bool is_young(struct gateway *g, int fd, int *ret_listener,
+		     struct sockaddr_storage *ret_peer)
 {
 	socklen_t len = sizeof(*ret_peer), plen = sizeof(int);
 	struct cman_leg leg;

@@ -20,9 +20,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define ROUNDS	     8		 /* pieces a turn, so that no session starves another, */
+#define ROUNDS	     8		   /* pieces a turn, so that no session starves another, */
 #define TURN_BYTES   (1024 * 1024) /* and bytes */
-#define SPLICE_SMALL (32 * 1024) /* a splice of less goes back to the buffer */
+#define SPLICE_SMALL (32 * 1024)   /* a splice of less goes back to the buffer */
 
 void gw_keep(struct gateway *g, uint32_t i, int dir)
 {
@@ -51,7 +51,8 @@ int gw_write_bound(struct gateway *g, uint32_t i, int dir)
 	int fd = leg_fd(s, to);
 
 	/* the client leg has it from the listener; here the first write needs none */
-	if (dir == CMAN_UP && !(l->flags & LIVE_NODELAY) && (s->flow[dir].position || l->off[dir])) {
+	if (dir == CMAN_UP && !(l->flags & LIVE_NODELAY) &&
+	    (s->flow[dir].position || l->off[dir])) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 		l->flags |= LIVE_NODELAY;
 	}

@@ -215,7 +215,8 @@ void cman_keeper_start(struct cman_cell_env *env)
 		if (k.connected)
 			p[n++] = (struct pollfd){
 				.fd = k.manager.fd,
-				.events = POLLIN | (cman_chan_wants_write(&k.manager) ? POLLOUT : 0),
+				.events = POLLIN |
+					  (cman_chan_wants_write(&k.manager) ? POLLOUT : 0),
 			};
 		if (poll(p, n, timeout) <= 0 || env->cell->quit)
 			continue;

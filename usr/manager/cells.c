@@ -242,6 +242,20 @@ static bool all_dead(const struct cell *c)
 	return true;
 }
 
+static void close_fds(struct cell *c)
+{
+	if (c->buffers)
+		munmap(c->buffers, buffers_size(c->m));
+	c->buffers = NULL;
+	if (c->buffer_fd >= 0)
+		close(c->buffer_fd);
+	if (c->kick_fd >= 0)
+		close(c->kick_fd);
+	if (c->done_fd >= 0)
+		close(c->done_fd);
+	c->buffer_fd = c->kick_fd = c->done_fd = -1;
+}
+
 /* Nobody will carry them out any more: they end with -ESRCH. */
 static void orders_fail(struct cell *c)
 {
@@ -284,8 +298,7 @@ static void respawn(struct cell *c)
 	c->retry = timer_begin(m, on_retry, RESPAWN_MS, 0, c);
 }
 
-/* Gateway and both keepers died at once: their sessions are gone, the service goes on. */
-static void cell_lost(struct cell *c)
+void cell_lost(struct cell *c)
 {
 	struct manager *m = c->m;
 	bool young = cman_now_ns() - c->spawned_ns < RESPAWN_MS * 1000000ull;
@@ -309,12 +322,7 @@ static void cell_lost(struct cell *c)
 	memset(c->shared, 0, sizeof(*c->shared));
 	c->shared->lost = lost_before + lost;
 	c->shared->next_id = next_id;
-	munmap(c->buffers, buffers_size(m));
-	c->buffers = NULL;
-	close(c->buffer_fd);
-	close(c->kick_fd);
-	close(c->done_fd);
-	c->buffer_fd = c->kick_fd = c->done_fd = -1;
+	close_fds(c);
 	if (young) /* something kills it at once: not in a tight loop */
 		c->retry = timer_begin(m, on_retry, RESPAWN_MS, 0, c);
 	else
@@ -632,6 +640,8 @@ int cell_adopt(struct manager *m, uint32_t index, int timeout_ms)
 		if (all_dead(c))
 			return -ESRCH;
 		err = cman_unix_connect(path, &fd);
+		if (err == -ECONNREFUSED || err == -ENOENT)
+			return -ESRCH; /* the last holder of the table is gone */
 		if (err)
 			return err;
 		cman_chan_init(&c->chan, fd);
@@ -665,16 +675,7 @@ void cell_close(struct cell *c)
 	poll_end(&c->done_poll);
 	timer_end(&c->retry);
 	hang_up(c);
-	if (c->buffers)
-		munmap(c->buffers, buffers_size(c->m));
-	c->buffers = NULL;
-	if (c->buffer_fd >= 0)
-		close(c->buffer_fd);
-	if (c->kick_fd >= 0)
-		close(c->kick_fd);
-	if (c->done_fd >= 0)
-		close(c->done_fd);
-	c->buffer_fd = c->kick_fd = c->done_fd = -1;
+	close_fds(c);
 }
 
 /* ---- new listeners ---- */

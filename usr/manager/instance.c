@@ -243,6 +243,8 @@ static void settle_slots(struct manager *m)
 static int adopt(struct manager *m)
 {
 	struct cman_conf_error error;
+	bool dead[CMAN_MAX_GATEWAYS] = { false };
+	uint32_t alive = 0;
 	const char *why = "";
 	json_t *changes;
 	int err = cman_maps_open(m->name, &m->maps, &why);
@@ -256,7 +258,9 @@ static int adopt(struct manager *m)
 	m->ncells = m->maps.gateways;
 	for (uint32_t i = 0; i < m->ncells; i++) {
 		err = cell_adopt(m, i, ADOPT_MS);
-		if (err) {
+		dead[i] = err == -ESRCH;
+		alive += !err;
+		if (err && (!dead[i] || (i == m->ncells - 1 && !alive))) {
 			cman_err("a gateway's keeper does not answer", "gateway=%u err=\"%s\"", i,
 				 strerror(-err));
 			while (i-- > 0)
@@ -266,11 +270,16 @@ static int adopt(struct manager *m)
 		}
 	}
 	for (uint32_t i = 0; i < m->ncells; i++) {
-		err = cell_watch(&m->cells[i]);
+		err = dead[i] ? 0 : cell_watch(&m->cells[i]);
 		if (err)
 			return err;
 	}
 	m->maps.instance->manager_pid = (uint32_t)getpid();
+	for (uint32_t i = 0; i < m->ncells; i++)
+		if (dead[i]) { /* the listeners came from one that lives */
+			m->cells[i].spawned_ns = 0;
+			cell_lost(&m->cells[i]);
+		}
 	if (!open_journal(m))
 		settle_slots(m);
 	m->is_old = !m->maps.instance->accepting && strcmp(m->name, m->alias);
@@ -324,6 +333,30 @@ static int try_adopt(struct manager *m)
 	return 1;
 }
 
+/*
+ * Nothing of the name lives, but both managers of a handover died between its renames: what is called
+ * ALIAS_old or ALIAS_new then, and has no manager, is the instance.
+ */
+static bool promote(struct manager *m)
+{
+	static const char *const suffixes[] = { "_old", "_new" };
+
+	if (strcmp(m->name, m->alias))
+		return false;
+	for (size_t i = 0; i < 2; i++) {
+		char name[CMAN_NAME_LEN + 8];
+		int lock;
+
+		snprintf(name, sizeof(name), "%s%s", m->alias, suffixes[i]);
+		if (!rundir_exists(m, name) || rundir_lock(m, name, &lock))
+			continue;
+		close(lock);
+		if (!rundir_rename(m, name, m->alias, false))
+			return true;
+	}
+	return false;
+}
+
 int instance_start(struct manager *m)
 {
 	int err = 1;
@@ -336,6 +369,11 @@ int instance_start(struct manager *m)
 				  (int)rundir_read_pid(m, m->name));
 			return err;
 		}
+		if (err < 0)
+			return err;
+	}
+	while (err == 1 && promote(m)) {
+		err = try_adopt(m);
 		if (err < 0)
 			return err;
 	}

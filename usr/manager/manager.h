@@ -102,7 +102,10 @@ struct cell {
  * the first process is on its way; 0 or -errno.
  */
 int cell_spawn(struct manager *m, uint32_t index);
-/* Connects to a cell that lives already: its keeper answers within @timeout_ms or -ETIMEDOUT. */
+/*
+ * Connects to a cell that lives already: its keeper answers within @timeout_ms or -ETIMEDOUT.
+ * -ESRCH: none of its processes lives.
+ */
 int cell_adopt(struct manager *m, uint32_t index, int timeout_ms);
 /* Starts watching (after spawn or adopt): the keeper's socket and the gateway's answers. */
 int cell_watch(struct cell *c);
@@ -110,6 +113,8 @@ int cell_watch(struct cell *c);
 uint32_t cell_high(const struct cell *c);
 void cell_order(struct cell *c, struct order *o);
 void cell_request(struct cell *c, struct keeper_request *r);
+/* Gateway and both keepers died at once: their sessions are gone, the cell is made anew. */
+void cell_lost(struct cell *c);
 /* An order whose end nobody waits for. */
 void cell_order_simple(struct cell *c, enum cman_order op);
 void cell_close(struct cell *c);
@@ -166,6 +171,8 @@ struct manager {
 
 	/* shutdown, drain */
 	bool rescuing; /* one at a time */
+	uv_timer_t *rescue_retry; /* a manager that was killed may still be dying */
+	unsigned int rescue_tries;
 	bool stopping;
 	bool abort; /* reset the sessions that are left at the end */
 	uv_timer_t *drain_timer;

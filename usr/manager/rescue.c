@@ -36,6 +36,8 @@
 #include "usr/sys/sock.h"
 
 #define STOP_MS 1000
+#define RETRY_MS 200
+#define RETRIES 20
 #define MARK_MS 100 /* a gateway that does not come out of a mark in this time hangs in it */
 #define BATCH	32
 
@@ -577,6 +579,22 @@ static int rescue_open(struct manager *m, const char *name, struct rescue **ret,
 	return 0;
 }
 
+static void on_retry(uv_timer_t *t)
+{
+	struct manager *m = t->data;
+
+	timer_end(&m->rescue_retry);
+	if (!m->stopping)
+		rescue_leftovers(m);
+}
+
+static void retry_later(struct manager *m)
+{
+	if (m->rescue_retry || m->rescue_tries++ >= RETRIES)
+		return;
+	m->rescue_retry = timer_begin(m, on_retry, RETRY_MS, 0, m);
+}
+
 void rescue_leftovers(struct manager *m)
 {
 	static const char *const suffixes[] = { "", "_new", "_old" };
@@ -594,8 +612,10 @@ void rescue_leftovers(struct manager *m)
 		snprintf(name, sizeof(name), "%s%s", m->alias, suffixes[i]);
 		if (!strcmp(name, m->name) || !rundir_exists(m, name))
 			continue;
-		if (rundir_lock(m, name, &lock_fd))
-			continue; /* it is looked after */
+		if (rundir_lock(m, name, &lock_fd)) {
+			retry_later(m);
+			continue; /* it is looked after, or its manager is just dying */
+		}
 		err = rescue_open(m, name, &r, &why);
 		if (err == -ENOENT) {
 			rescue_bury(m, name);
@@ -687,6 +707,29 @@ int rescue_start(struct manager *m, const char **why)
 	next_batch(r);
 	return 0;
 }
+/* Nobody may go on without a ledger: what lives of a cell is ended. */
+static void end_cell(struct manager *m, struct cman_cell *cell)
+{
+	uint64_t until = cman_now_ns() + STOP_MS * 1000000ull;
+	uid_t uid = geteuid() ? geteuid() : m->uid;
+	bool alive = true;
+
+	__atomic_store_n(&cell->quit, 1, __ATOMIC_RELEASE); /* nobody is replaced any more */
+	while (alive && cman_now_ns() < until) {
+		alive = false;
+		for (int role = 0; role < CMAN_ROLES; role++) {
+			pid_t pid = (pid_t)(cell->role[role] & CMAN_ROLE_PID);
+
+			if (!pid || !cman_proc_is(pid, "", uid) || state_of(pid) == 'Z')
+				continue;
+			kill(pid, SIGKILL);
+			alive = true;
+		}
+		if (alive)
+			poll(NULL, 0, 1);
+	}
+}
+
 /* How much of a folder's sessions died with its processes: said once, then it is forgotten. */
 void rescue_bury(struct manager *m, const char *name)
 {
@@ -696,12 +739,16 @@ void rescue_bury(struct manager *m, const char *name)
 
 	if (!cman_maps_open(name, &maps, &why)) {
 		for (uint32_t g = 0; g < maps.gateways; g++)
-			for (uint32_t i = 0; i < maps.cells[g].high; i++) {
+			end_cell(m, &maps.cells[g]);
+		for (uint32_t g = 0; g < maps.gateways; g++)
+			for (uint32_t i = 0; i < maps.cells[g].high && i < maps.slots_per_cell;
+			     i++) {
 				const struct cman_slot *s =
 					&maps.sessions[(size_t)g * maps.slots_per_cell + i];
 				char text[CMAN_ENDPOINT_TEXT];
 
-				if (s->state < CMAN_SLOT_ACCEPTED)
+				if (s->state < CMAN_SLOT_ACCEPTED ||
+				    !cman_slot_sane(s, maps.slots_per_cell))
 					continue;
 				if (lost++ < 20)
 					cman_err("a session was lost with its processes",

@@ -233,7 +233,8 @@ int cman_cell_tend(struct cman_cell_env *env, bool *ret_changed)
 		if (env->role == CMAN_GATEWAY && role == CMAN_SPARE) {
 			uint64_t other = load((const uint64_t *)&env->cell->role[CMAN_KEEPER]);
 
-			if (!(other & CMAN_ROLE_CLAIM) && alive(env, CMAN_KEEPER, other, ret_changed))
+			if (!(other & CMAN_ROLE_CLAIM) &&
+			    alive(env, CMAN_KEEPER, other, ret_changed))
 				continue;
 		}
 		replace(env, role, word);

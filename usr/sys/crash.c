@@ -13,10 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const names[] = {
-	"NONE",
+static const char *const names[] = { "NONE",
 #define X(name) #name,
-	CMAN_CRASH_POINTS_LIST(X)
+				     CMAN_CRASH_POINTS_LIST(X)
 #undef X
 };
 
@@ -92,7 +91,8 @@ void cman_crash_here(enum cman_crash_point point)
 	}
 	__atomic_add_fetch(&armed->crash_hits, 1, __ATOMIC_ACQ_REL);
 	if (armed->crash_also & CMAN_CRASH_STOP) {
-		dprintf(2, "<2>stops at a crash point point=%s pid=%d\n", names[point], (int)getpid());
+		dprintf(2, "<2>stops at a crash point point=%s pid=%d\n", names[point],
+			(int)getpid());
 		raise(SIGSTOP);
 		return;
 	}

@@ -71,7 +71,7 @@ static int check_urgent(int fd, const char **why)
 	char byte;
 
 	if (recv(fd, &byte, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN)
-		return 0;
+		return errno == EINVAL ? 0 : cman_repair_fail(why, -errno, "MSG_OOB");
 	return cman_repair_fail(why, -EBUSY, "urgent data is under way");
 }
 
@@ -99,7 +99,10 @@ static int check_quick(int fd, struct tcp_info *ret_info, const char **why)
 	err = check_state(ret_info->tcpi_state, why);
 	if (err)
 		return err;
-	if (!cman_repair_get(fd, IPPROTO_TCP, TCP_ULP, ulp, sizeof(ulp)) && ulp[0])
+	err = cman_repair_get(fd, IPPROTO_TCP, TCP_ULP, ulp, sizeof(ulp));
+	if (err && err != -ENOPROTOOPT)
+		return cman_repair_fail(why, err, "TCP_ULP");
+	if (!err && ulp[0])
 		return cman_repair_fail(why, -EOPNOTSUPP,
 					strcmp(ulp, "tls") == 0 ? "it has kernel TLS" :
 								  "it has an upper layer protocol");
@@ -229,8 +232,12 @@ static int check_ao(int fd, const char **why)
 {
 	uint64_t info[6] = { 0 };
 
-	if (cman_repair_get(fd, IPPROTO_TCP, TCP_AO_INFO, info, sizeof(info)))
-		return 0;
+	int err = cman_repair_get(fd, IPPROTO_TCP, TCP_AO_INFO, info, sizeof(info));
+
+	if (err)
+		return err == -ENOENT || err == -ENOPROTOOPT ?
+			       0 :
+			       cman_repair_fail(why, err, "TCP_AO_INFO");
 	return cman_repair_fail(why, -EOPNOTSUPP, "it has TCP-AO keys");
 }
 
@@ -239,7 +246,10 @@ static int check_filter(int fd, const char **why)
 {
 	socklen_t len = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &len) < 0 ? errno == EACCES : len > 0)
+	errno = 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &len) < 0 && errno != EACCES)
+		return cman_repair_fail(why, -errno, "SO_GET_FILTER");
+	if (len > 0 || errno == EACCES)
 		return cman_repair_fail(why, -EOPNOTSUPP, "it has a socket filter");
 	return 0;
 }
@@ -340,7 +350,9 @@ int cman_repair_describe(int fd, struct cman_repair_image *image, const char **w
 			      sizeof(image->bindtodevice));
 	if (err)
 		return cman_repair_fail(why, err, "bindtodevice");
-	cman_repair_options_get(fd, image, false);
+	err = cman_repair_options_get(fd, image, false, why);
+	if (err)
+		return err;
 	/* SK_FORCE_REUSE */
 	if (image->option[CMAN_REPAIR_REUSEADDR] > 1)
 		return cman_repair_fail(why, -EALREADY, "it is in repair already");
@@ -400,18 +412,22 @@ int cman_repair_freeze(int fd, struct cman_repair_image *image, const char **why
 		return cman_repair_fail(why, err, "TCP_REPAIR");
 	take_info(image, &info);
 	image->frozen = true;
-	cman_repair_options_get(fd, image, true);
+	err = cman_repair_options_get(fd, image, true, why);
+	if (err)
+		goto err_thaw;
 	/* the peeks of export() would begin there */
 	if (peeks_at_offset(image)) {
 		err = cman_repair_set(fd, SOL_SOCKET, SO_PEEK_OFF, -1);
-		if (err)
+		if (err) {
+			cman_repair_fail(why, err, "peek_off");
 			goto err_thaw;
+		}
 	}
 	return 0;
 
 err_thaw:
 	cman_repair_thaw(fd, image, NULL);
-	return cman_repair_fail(why, err, "peek_off");
+	return err;
 }
 
 static int ask_length(int fd, unsigned long request, size_t *ret_len)

@@ -75,7 +75,8 @@ enum cman_repair_phase {
 };
 
 /* All options of image->want, or those that the kernel itself changes. */
-void cman_repair_options_get(int fd, struct cman_repair_image *image, bool moving_only);
+int cman_repair_options_get(int fd, struct cman_repair_image *image, bool moving_only,
+			    const char **why);
 int cman_repair_options_set(int fd, const struct cman_repair_image *image,
 			    enum cman_repair_phase phase, const char **why);
 

@@ -204,10 +204,18 @@ static int set(int fd, const struct option *o, int64_t value)
 	return setsockopt(fd, o->level, o->set ? o->set : o->get, &v, len) < 0 ? -errno : 0;
 }
 
-void cman_repair_options_get(int fd, struct cman_repair_image *image, bool moving_only)
+/* Newer kernels know more options. */
+static bool unknown(int err)
+{
+	return err == -ENOPROTOOPT || err == -EOPNOTSUPP;
+}
+
+int cman_repair_options_get(int fd, struct cman_repair_image *image, bool moving_only,
+			    const char **why)
 {
 	for (int i = 0; i < CMAN_REPAIR_OPTIONS; i++) {
 		const struct option *o = &table[i];
+		int err;
 
 		if (image->want && !((image->want | WANTED_ANYWAY) & CMAN_REPAIR_BIT(i)))
 			continue;
@@ -215,9 +223,13 @@ void cman_repair_options_get(int fd, struct cman_repair_image *image, bool movin
 			continue;
 		if (moving_only && !(o->flags & MOVES))
 			continue;
-		if (!get(fd, o, &image->option[i]))
+		err = get(fd, o, &image->option[i]);
+		if (!err)
 			image->have |= CMAN_REPAIR_BIT(i);
+		else if (!unknown(err))
+			return cman_repair_fail(why, err, o->name);
 	}
+	return 0;
 }
 
 int cman_repair_options_set(int fd, const struct cman_repair_image *image,
@@ -231,8 +243,10 @@ int cman_repair_options_set(int fd, const struct cman_repair_image *image,
 		if (o->phase != phase || !(image->have & CMAN_REPAIR_BIT(i)))
 			continue;
 		if (o->flags & ASK) {
-			/* a newer kernel's option that this one does not have */
-			if (get(fd, o, &now) || now == value)
+			err = get(fd, o, &now);
+			if (err && !unknown(err))
+				return cman_repair_fail(why, err, o->name);
+			if (err || now == value)
 				continue;
 		} else if (!(o->flags & ALWAYS) && value == o->normal) {
 			continue;
