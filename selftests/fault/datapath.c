@@ -8,7 +8,7 @@
  *	datapath BIN FOLDER	BIN: cmand, cmanctl, cman-bench with crash points; FOLDER: empty
  *
  * Prints TAP. Runs in namespaces of its own (datapath.sh). Environment, for the long run:
- *	CMAN_FAULT_KILLS=N	targeted kills (default 400)
+ *	CMAN_FAULT_KILLS=N	targeted kills (default 1000)
  *	CMAN_FAULT_RANDOM=N	random kills of a gateway; a third as many of keepers, and managers
  *	CMAN_FAULT_GATEWAYS=N	cells (default 2)
  *	CMAN_FAULT_POINT=NAME	only this point
@@ -1102,7 +1102,7 @@ static void left_over(uint64_t stack_before)
 int main(int argc, char **argv)
 {
 	uint64_t stack;
-	uint32_t kills = setting("CMAN_FAULT_KILLS", 400);
+	uint32_t kills = setting("CMAN_FAULT_KILLS", 1000);
 
 	if (argc != 3) {
 		fprintf(stderr, "usage: datapath BIN FOLDER\n");

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# timeout: 300
+# timeout: 360
 #
 # A handover in which processes die, hang, or are told to stop, at every place that matters, under load:
 # verified streams (some bulk, some slow, some half-closed), idle sessions, and connections that come

@@ -271,7 +271,8 @@ for ((i = 0; i < 25; i++)); do
 done
 ok "take again" "$C" take cman1 cman1_old
 like "$(load_end LOAD1)" 'refused=0 timeout=0 reset=0 other=0' "52 times, and refuse nobody"
-is "$(bpftool link show | grep -c sk_lookup)" 1 "it is one link all the time"
+ns=$(stat -Lc %i /proc/self/ns/net)
+is "$(bpftool link show | grep -c "netns_ino $ns .*sk_lookup")" 1 "it is one link all the time"
 ok "the new release's tc program takes the place of the old one's" "$C" tc-attach cman1 veth0
 is "$(filters veth0)" 1 "in one step"
 ok "the old release's detach" "$C" tc-detach cman1_old veth0

@@ -17,7 +17,7 @@ void ctl_print_json(struct ctl *c, const json_t *doc)
 	if (c->json_out)
 		return;
 	c->json_out = true;
-	json_dumpf(doc, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	json_dumpf(doc, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
 	putchar('\n');
 }
 

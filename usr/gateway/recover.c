@@ -75,11 +75,42 @@ static int recover_flow(struct gateway *g, uint32_t i, int dir, const struct cma
 	return 0;
 }
 
+/* What is between is known: poll both legs, which reports what is there: data, room, EOF, errors. */
+static void go_on(struct gateway *g, uint32_t i)
+{
+	struct cman_slot *s = slot_of(g, i);
+	unsigned int out = 0;
+	int err;
+
+	if (gw_close_if_ended(g, i))
+		return;
+	if (s->bound[CMAN_UP])
+		out |= 1u << LEG_SERVER;
+	if (s->bound[CMAN_DOWN])
+		out |= 1u << LEG_CLIENT;
+	err = gw_poll_add(g, i, out);
+	if (err)
+		lost(g, i, "it cannot be polled", err);
+}
+
+void gw_resume_slot(struct gateway *g, uint32_t i)
+{
+	const struct cman_slot *s = slot_of(g, i);
+
+	/* Unbound, nothing is between and the position is exact: it is stored before the unbinding.
+	 * Then the counters, most of what a recovery costs, need not be read. */
+	if (s->bound[CMAN_UP] || s->bound[CMAN_DOWN] || (s->flags & CMAN_SLOT_RESET)) {
+		gw_recover_slot(g, i);
+		return;
+	}
+	g->live[i].flags |= LIVE_TOUCHED;
+	go_on(g, i);
+}
+
 void gw_recover_slot(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
 	struct cman_leg legs[2];
-	unsigned int out = 0;
 	int err;
 
 	CMAN_CRASH(RECOVER_SLOT);
@@ -119,15 +150,7 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 			lost(g, i, "the counters contradict the ledger", err);
 		return;
 	}
-	if (gw_close_if_ended(g, i))
-		return;
-	if (s->bound[CMAN_UP])
-		out |= 1u << LEG_SERVER;
-	if (s->bound[CMAN_DOWN])
-		out |= 1u << LEG_CLIENT;
-	/* adding reports what is there: data, room, EOF, errors */
-	if (gw_poll_add(g, i, out))
-		lost(g, i, "it cannot be polled", -errno);
+	go_on(g, i);
 }
 
 /* As counters(), for a session that may have no server leg yet: then one that never connected. */

@@ -121,7 +121,7 @@ static void client_watch(struct client *c)
 static int send_json(struct client *c, enum cman_frame_type type, json_t *document)
 {
 	struct cman_frame_writer w;
-	char *text = json_dumps(document, JSON_COMPACT);
+	char *text = json_dumps(document, JSON_COMPACT | JSON_REAL_PRECISION(12));
 	int err;
 
 	json_decref(document);

@@ -274,6 +274,7 @@ static void finish(struct rescue *r)
 		rescue_bury(m, r->name);
 	rescue_free(r);
 	m->rescuing = false;
+	m->rescue_tries = 0;
 	cman_hold_apply(&m->maps); /* in the place of the other release's */
 	if (done)
 		done(m);

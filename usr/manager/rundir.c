@@ -39,6 +39,16 @@ static void link_path(const struct manager *m, const char *name, char *buf, size
 	snprintf(buf, size, "%s/%s.sock", m->ic->run_dir, name);
 }
 
+static void remove_link(const struct manager *m, const char *name)
+{
+	char path[256], temporary[270];
+
+	link_path(m, name, path, sizeof(path));
+	snprintf(temporary, sizeof(temporary), "%s.tmp", path);
+	unlink(temporary); /* of one who died making it */
+	unlink(path);
+}
+
 static int make_link(const struct manager *m, const char *name)
 {
 	char path[256], temporary[270], target[64];
@@ -157,7 +167,7 @@ static int follow_lock(const struct manager *m)
 
 int rundir_follow(struct manager *m)
 {
-	char name[NSUFFIXES][CMAN_NAME_LEN + 8], path[256];
+	char name[NSUFFIXES][CMAN_NAME_LEN + 8];
 	uint32_t want, have, other;
 	int err = 0, lock = follow_lock(m);
 
@@ -165,8 +175,7 @@ int rundir_follow(struct manager *m)
 		snprintf(name[i], sizeof(name[i]), "%s%s", m->alias, suffixes[i]);
 	for (size_t i = 0; i < NSUFFIXES; i++) {
 		if (!rundir_exists(m, name[i])) {
-			link_path(m, name[i], path, sizeof(path));
-			unlink(path);
+			remove_link(m, name[i]);
 			continue;
 		}
 		if (make_link(m, name[i]))
@@ -216,8 +225,7 @@ void rundir_remove(struct manager *m, const char *name)
 		closedir(d);
 		rmdir(path);
 	}
-	link_path(m, name, path, sizeof(path));
-	unlink(path);
+	remove_link(m, name);
 }
 
 int rundir_write_pid(struct manager *m)

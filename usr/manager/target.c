@@ -66,7 +66,7 @@ struct target {
 	unsigned int head, tail;
 	bool running, hello_seen, over, ok, old_exited, swapped, counted;
 	uint32_t starting;
-	uint64_t begun_ns, over_ns;
+	uint64_t begun_ns, named_ns, over_ns;
 	uint64_t in_flight;
 	uint32_t expected;
 	uint32_t *blackout_us;
@@ -479,6 +479,7 @@ static void take_name(struct target *t)
 
 	if (err)
 		event_add(m, LOG_ERR, "cannot take the name %s: %s", m->alias, strerror(-err));
+	t->named_ns = cman_now_ns();
 	event(t, CMAN_EV_NAME_TAKEN, 0, !err);
 	if (!err)
 		instance_ready(m);
@@ -531,12 +532,13 @@ json_t *target_report(struct manager *m)
 						      t->left[k].reason));
 	}
 	qsort(t->blackout_us, t->nblackout, sizeof(*t->blackout_us), compare_u32);
-	report = json_pack("{s:s,s:s,s:i,s:o,s:i,s:I,s:f,s:{s:I,s:I,s:I},s:I,s:{s:i,s:s,s:b},"
+	report = json_pack("{s:s,s:s,s:i,s:o,s:i,s:I,s:f,s:f,s:{s:I,s:I,s:I},s:I,s:{s:i,s:s,s:b},"
 			   "s:{s:i,s:s}}",
 			   "instance", m->alias, "via", "fd", "moved", (int)t->h.moved, "left", left,
 			   "failed", (int)t->h.failed, "new_connections_refused",
 			   (json_int_t)refused_here(m), "duration_ms",
-			   (double)(t->over_ns - t->begun_ns) / 1e6, "blackout_us", "p50",
+			   (double)((t->over_ns - t->begun_ns) / 1000) / 1e3, "moving_ms",
+			   t->named_ns ? (double)((t->over_ns - t->named_ns) / 1000) / 1e3 : 0.0, "blackout_us", "p50",
 			   percentile(t, 500), "p99", percentile(t, 990), "max",
 			   percentile(t, 1000), "bytes_in_flight", (json_int_t)t->in_flight, "old",
 			   "pid", (int)t->peer.pid, "version", t->peer.release, "exited",
