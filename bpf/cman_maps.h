@@ -42,9 +42,9 @@
 #define CMAN_NAME_LEN	   32 /* with the terminating NUL */
 #define CMAN_BATCH	   64 /* sessions in one mailbox order, and in one handover batch */
 
-#define CMAN_BUFFER_SIZE     16384  /* bytes; a longer read goes by splice */
-#define CMAN_PIPE_SIZE	     1048576 /* bytes asked for with F_SETPIPE_SZ; if refused, a quarter */
-#define CMAN_PIPES_PER_CELL  2048   /* entries of `pipes` that each cell owns */
+#define CMAN_BUFFER_SIZE    16384   /* bytes; a longer read goes by splice */
+#define CMAN_PIPE_SIZE	    1048576 /* bytes asked for with F_SETPIPE_SZ; if refused, a quarter */
+#define CMAN_PIPES_PER_CELL 2048    /* entries of `pipes` that each cell owns */
 
 /* ---------------------------------------------------------------------------------------------
  * The ledger
@@ -87,9 +87,9 @@ enum cman_direction {
  * pump of one direction, and two buffers for each slot (2 * slot + direction + 1), where a rest that
  * the other leg does not take yet waits. They are touched only when used, so the file is sparse.
  */
-#define CMAN_HOT_BUFFER 0u
+#define CMAN_HOT_BUFFER			  0u
 #define CMAN_SLOT_BUFFER(slot, direction) (2u * (slot) + (direction) + 1u)
-#define CMAN_BUFFERS(slots) (2ull * (slots) + 1ull)
+#define CMAN_BUFFERS(slots)		  (2ull * (slots) + 1ull)
 
 struct cman_flow {
 	__u64 position;	  /* cumulative R (= W) when the present buffer or pipe was bound */
@@ -117,15 +117,15 @@ struct cman_slot {
 	__u16 service;	/* index into `services` */
 	__u16 listener; /* index into cman_instance.listener */
 	__s32 client_fd;
-	__s32 server_fd; /* <= 0: none (0 is /dev/null in a cell) */
+	__s32 server_fd;     /* <= 0: none (0 is /dev/null in a cell) */
 	__u64 client_cookie; /* SO_COOKIE: proves that the fd is still what the slot means */
 	__u64 server_cookie;
 	struct cman_flow flow[2]; /* [CMAN_UP], [CMAN_DOWN] */
 	__u32 bound[2];
-	__u64 id;	   /* of the session; kept through every handover */
-	__u32 created_s;   /* when it was accepted */
-	__u32 active_s;	   /* when it last moved a byte (updated about once a second) */
-	__u16 rule;	   /* index into `ruletab` plus 1, 0 is none */
+	__u64 id;	 /* of the session; kept through every handover */
+	__u32 created_s; /* when it was accepted */
+	__u32 active_s;	 /* when it last moved a byte (updated about once a second) */
+	__u16 rule;	 /* index into `ruletab` plus 1, 0 is none */
 	__u16 handovers;
 	__u16 batch;	   /* LEAVING, PREPARED: low bits of the batch's id */
 	__u16 client_port; /* host byte order */
@@ -174,45 +174,45 @@ enum cman_role {
  */
 enum cman_order {
 	CMAN_ORDER_NONE = 0,
-	CMAN_ORDER_SYNC = 1,	 /* look at listeners, services and instance state again */
-	CMAN_ORDER_FREEZE = 2,	 /* slot[]: RELAYING -> LEAVING; result 0 or -EAGAIN, -ENOENT */
-	CMAN_ORDER_THAW = 3,	 /* slot[]: LEAVING -> RELAYING by recovery */
-	CMAN_ORDER_RELEASE = 4,	 /* slot[]: LEAVING -> FREE: close own duplicates, silently */
-	CMAN_ORDER_RESERVE = 5,	 /* n slots and npipes pipes wanted: FREE -> RESERVED; answers slot[] */
+	CMAN_ORDER_SYNC = 1,	/* look at listeners, services and instance state again */
+	CMAN_ORDER_FREEZE = 2,	/* slot[]: RELAYING -> LEAVING; result 0 or -EAGAIN, -ENOENT */
+	CMAN_ORDER_THAW = 3,	/* slot[]: LEAVING -> RELAYING by recovery */
+	CMAN_ORDER_RELEASE = 4, /* slot[]: LEAVING -> FREE: close own duplicates, silently */
+	CMAN_ORDER_RESERVE = 5, /* n slots and npipes pipes wanted: FREE -> RESERVED; answers slot[] */
 	CMAN_ORDER_ACTIVATE = 6, /* slot[]: PREPARED -> RELAYING by recovery */
 	CMAN_ORDER_DISCARD = 7,	 /* slot[]: RESERVED or PREPARED -> FREE: close, silently */
 	CMAN_ORDER_CLOSE = 8,	 /* slot[]: end the session now */
 	CMAN_ORDER_QUIT = 9,	 /* close (n = 1: reset) every session, then end the whole cell */
-	CMAN_ORDER_LEAVE = 10,	 /* end the cell at once; what it still has is closed by the kernel */
+	CMAN_ORDER_LEAVE = 10, /* end the cell at once; what it still has is closed by the kernel */
 };
 
 struct cman_mailbox {
-	__u32 seq;	/* manager */
-	__u32 ack;	/* gateway */
-	__u32 op;	/* manager: enum cman_order */
-	__u32 n;	/* manager: entries of slot[] */
-	__u32 npipes;	/* manager: RESERVE */
-	__s32 status;	/* gateway: 0 or -errno for the whole order */
-	__u32 slot[CMAN_BATCH];	 /* manager; gateway: RESERVE. Numbers within the cell */
-	__s32 result[CMAN_BATCH]; /* gateway: 0 or -errno a slot */
-	__u64 id[CMAN_BATCH];	  /* manager: session id expected in the slot, else -ENOENT */
+	__u32 seq;		    /* manager */
+	__u32 ack;		    /* gateway */
+	__u32 op;		    /* manager: enum cman_order */
+	__u32 n;		    /* manager: entries of slot[] */
+	__u32 npipes;		    /* manager: RESERVE */
+	__s32 status;		    /* gateway: 0 or -errno for the whole order */
+	__u32 slot[CMAN_BATCH];	    /* manager; gateway: RESERVE. Numbers within the cell */
+	__s32 result[CMAN_BATCH];   /* gateway: 0 or -errno a slot */
+	__u64 id[CMAN_BATCH];	    /* manager: session id expected in the slot, else -ENOENT */
 	__u32 pipe[2 * CMAN_BATCH]; /* gateway: RESERVE: pipe numbers */
 };
 
 struct cman_cell {
-	__u64 role[CMAN_ROLES];		   /* see above */
+	__u64 role[CMAN_ROLES];			/* see above */
 	__s32 own_fd[CMAN_ROLES][CMAN_OWN_FDS]; /* the role's holder; <= 0: none */
 	__u32 marks[CMAN_ROLES]; /* holder: odd while it makes or closes descriptors that are not
 				  * recorded; counts, so that a scan sees that it has happened */
 	__u32 died_marked[CMAN_ROLES]; /* successor: its predecessor died with its mark set;
 					* gateway: 0 again once the table has been scanned */
-	__u32 quit;		 /* 1: nobody is replaced any more (orders QUIT, LEAVE) */
-	__u32 sweep_wanted;	 /* anyone, atomically: +1 when descriptors may be open that nothing
+	__u32 quit;		       /* 1: nobody is replaced any more (orders QUIT, LEAVE) */
+	__u32 sweep_wanted; /* anyone, atomically: +1 when descriptors may be open that nothing
 				  * here names; the gateway then scans the table */
-	__u32 sweep_done;	 /* gateway: value of sweep_wanted that it has served */
-	__u32 importing;	 /* manager: low 16 bits: imports whose descriptors are in the table
+	__u32 sweep_done;   /* gateway: value of sweep_wanted that it has served */
+	__u32 importing;    /* manager: low 16 bits: imports whose descriptors are in the table
 				  * and not yet in the ledger (no scan now); high bits: how many ended */
-	__u32 keeper_uid;	 /* manager: who may talk to keeper_fd, besides root */
+	__u32 keeper_uid;   /* manager: who may talk to keeper_fd, besides root */
 
 	/* descriptors of the cell's table that live as long as it does */
 	__s32 buffer_fd; /* memfd of the buffers */
@@ -224,21 +224,21 @@ struct cman_cell {
 	struct cman_mailbox mailbox;
 
 	/* gateway */
-	__u32 high;	 /* slots at and above were never used */
-	__u32 sessions;	 /* slots not FREE, RESERVED or PREPARED */
+	__u32 high;	/* slots at and above were never used */
+	__u32 sessions; /* slots not FREE, RESERVED or PREPARED */
 	__u32 pipes_open;
-	__u64 next_id;	 /* sessions numbered so far */
+	__u64 next_id; /* sessions numbered so far */
 	__u64 accepted;
-	__u64 refused;	 /* by limits, lack of descriptors or memory, or no target */
+	__u64 refused; /* by limits, lack of descriptors or memory, or no target */
 	__u64 closed;
 	__u64 resets;
 	__u64 bytes[2];
-	__u64 recoveries; /* a gateway started on slots that another one left */
-	__u64 recovered;  /* sessions that those recoveries continued */
-	__u64 lost;	  /* sessions that a recovery could not continue */
-	__u64 recovery_ns; /* duration of the last recovery */
+	__u64 recoveries;	    /* a gateway started on slots that another one left */
+	__u64 recovered;	    /* sessions that those recoveries continued */
+	__u64 lost;		    /* sessions that a recovery could not continue */
+	__u64 recovery_ns;	    /* duration of the last recovery */
 	__u64 replaced[CMAN_ROLES]; /* how often each role was replaced */
-	__u64 beat_ns;	 /* CLOCK_BOOTTIME at the last turn of the gateway's loop */
+	__u64 beat_ns;		    /* CLOCK_BOOTTIME at the last turn of the gateway's loop */
 	/* sessions now, for balance and limits */
 	__u32 target_sessions[CMAN_MAX_SERVICES][CMAN_MAX_TARGETS];
 	__u32 service_sessions[CMAN_MAX_SERVICES];
@@ -252,7 +252,7 @@ enum cman_service_state {
 	CMAN_SERVICE_UNUSED = 0,
 	CMAN_SERVICE_OPEN = 1,
 	CMAN_SERVICE_SUSPENDED = 2, /* SYNs are held, live sessions go on */
-	CMAN_SERVICE_RETIRED = 3, /* not configured any more; live sessions go on */
+	CMAN_SERVICE_RETIRED = 3,   /* not configured any more; live sessions go on */
 };
 
 enum cman_when_down {
@@ -268,8 +268,8 @@ enum cman_balance {
 
 struct cman_target {
 	__u8 addr[16];
-	__u16 port;   /* host byte order */
-	__u16 family; /* AF_INET (2) or AF_INET6 (10) */
+	__u16 port;	    /* host byte order */
+	__u16 family;	    /* AF_INET (2) or AF_INET6 (10) */
 	__u32 down_until_s; /* gateways: do not try before; 0 is up */
 	__u64 failures;	    /* gateways: connects that failed */
 };
@@ -328,7 +328,7 @@ struct cman_listener {
 };
 
 struct cman_instance {
-	__u32 abi; /* CMAN_ABI */
+	__u32 abi;   /* CMAN_ABI */
 	__u32 state; /* enum cman_instance_state */
 	char alias[CMAN_NAME_LEN];
 	char version[CMAN_NAME_LEN];
@@ -340,16 +340,16 @@ struct cman_instance {
 	__u32 log_level;    /* LOG_* of syslog.h */
 	__u32 config_generation;
 	__u32 manager_pid;
-	__u64 started_ns;   /* CLOCK_BOOTTIME */
-	__u64 id_base;	    /* session ids are id_base | gateway << 34 | count */
+	__u64 started_ns; /* CLOCK_BOOTTIME */
+	__u64 id_base;	  /* session ids are id_base | gateway << 34 | count */
 	/*
 	 * Test builds (CMAN_CRASH_POINTS, usr/sys/crash.h): the process that reaches crash_point for
 	 * the crash_count-th time dies by SIGKILL, and kills the roles in crash_also just before.
 	 */
 	__u32 crash_point;
 	__u32 crash_count; /* after a death: whose */
-	__u32 crash_also; /* 1 << enum cman_role */
-	__u32 crash_hits; /* deaths so far */
+	__u32 crash_also;  /* 1 << enum cman_role */
+	__u32 crash_hits;  /* deaths so far */
 	struct cman_listener listener[CMAN_MAX_LISTENERS];
 };
 
@@ -379,16 +379,16 @@ struct cman_rule_value {
 };
 
 /* `listeners`: entries 0..CMAN_MAX_LISTENERS-1 are the listeners; then these two: */
-#define CMAN_HOLD_INET	CMAN_MAX_LISTENERS	 /* a listener whose filter drops every SYN */
-#define CMAN_HOLD_INET6 (CMAN_MAX_LISTENERS + 1)
+#define CMAN_HOLD_INET	  CMAN_MAX_LISTENERS /* a listener whose filter drops every SYN */
+#define CMAN_HOLD_INET6	  (CMAN_MAX_LISTENERS + 1)
 #define CMAN_SOCKMAP_SIZE (CMAN_MAX_LISTENERS + 2)
 
 struct cman_counters {
 	__u64 steered;
-	__u64 rejected;	     /* by a rule: RST */
-	__u64 dropped;	     /* by a rule: silence */
-	__u64 held;	     /* suspended, or no listener and when_down = wait */
-	__u64 no_listener;   /* refused: no listening socket */
+	__u64 rejected;	   /* by a rule: RST */
+	__u64 dropped;	   /* by a rule: silence */
+	__u64 held;	   /* suspended, or no listener and when_down = wait */
+	__u64 no_listener; /* refused: no listening socket */
 	__u64 assign_failed;
 };
 

@@ -364,6 +364,7 @@ managers_die() {
 	p=$(log_since | sed -n "s/.*stops at a crash point.*pid=\\([0-9]*\\).*/\\1/p" | tail -n 1)
 	[ -n "$p" ] || why "was not reached"
 	for p in "$R"/t1*/pid; do kill -KILL "$(cat "$p")"; done 2> /dev/null
+	# shellcheck disable=SC2046
 	[ -z "$p" ] || kill -KILL $(log_since | sed -n "s/.*stops at a crash point.*pid=\\([0-9]*\\).*/\\1/p") 2> /dev/null
 	aftermath 0
 	verdict || anew

@@ -81,7 +81,8 @@ static int hello(struct cman_chan *c, unsigned int min, unsigned int max, const 
 	return cman_chan_send(c, &w, NULL, 0);
 }
 
-static int peer(const char *socket, unsigned int min, unsigned int max, const char *alias, bool mute)
+static int peer(const char *socket, unsigned int min, unsigned int max, const char *alias,
+		bool mute)
 {
 	int fds[CMAN_FRAME_MAX_FDS], fd, err = cman_unix_connect(socket, &fd);
 	struct cman_chan c;

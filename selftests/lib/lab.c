@@ -105,18 +105,17 @@ static void write_file(const char *path, const char *text)
 
 #define INSN(c, d, s, o, i) \
 	((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
-#define MOV(d, s)	 INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOVI(d, i)	 INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define LDW(d, s, o)	 INSN(BPF_LDX | BPF_MEM | BPF_W, d, s, o, 0)
-#define LDDW(d, s, o)	 INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
-#define JEQI(d, i, o)	 INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
-#define ADD_TO(d, o, s)	 INSN(BPF_STX | BPF_ATOMIC | BPF_DW, d, s, o, BPF_ADD)
-#define CALL(f)		 INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define EXIT		 INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define MOV(d, s)	INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define MOVI(d, i)	INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define LDW(d, s, o)	INSN(BPF_LDX | BPF_MEM | BPF_W, d, s, o, 0)
+#define LDDW(d, s, o)	INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
+#define JEQI(d, i, o)	INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
+#define ADD_TO(d, o, s) INSN(BPF_STX | BPF_ATOMIC | BPF_DW, d, s, o, BPF_ADD)
+#define CALL(f)		INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
+#define EXIT		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 /* the address of the map's only value; two instructions */
-#define VALUE(d)                                                                 \
-	INSN(BPF_LD | BPF_DW | BPF_IMM, d, BPF_PSEUDO_MAP_VALUE, 0, map_fd), \
-		INSN(0, 0, 0, 0, 0)
+#define VALUE(d) \
+	INSN(BPF_LD | BPF_DW | BPF_IMM, d, BPF_PSEUDO_MAP_VALUE, 0, map_fd), INSN(0, 0, 0, 0, 0)
 #define WORD(name) ((int)offsetof(struct words, name))
 
 static int load(const struct bpf_insn *insns, size_t n)
@@ -517,10 +516,14 @@ void lab_peer_shut(struct lab_conn *c)
 	c->peer_shut = true;
 }
 
+bool lab_read_peer(struct lab_conn *c)
+{
+	return draw(c->peer, &c->peer_read, &c->peer_eof, 0, "peer");
+}
+
 bool lab_read(struct lab_conn *c)
 {
-	return draw(c->host, &c->host_read, &c->host_eof, 1, "host") &&
-	       draw(c->peer, &c->peer_read, &c->peer_eof, 0, "peer");
+	return draw(c->host, &c->host_read, &c->host_eof, 1, "host") && lab_read_peer(c);
 }
 
 bool lab_settle(struct lab_conn *c, unsigned int timeout_ms)

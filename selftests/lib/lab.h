@@ -50,6 +50,7 @@ void lab_host_shut(struct lab_conn *c);
 void lab_peer_shut(struct lab_conn *c);
 /* Reads all that is there and checks it. False: a wrong byte, or an error (told). */
 bool lab_read(struct lab_conn *c);
+bool lab_read_peer(struct lab_conn *c);
 /* lab_read() until both have all that was written and know of each shutdown. */
 bool lab_settle(struct lab_conn *c, unsigned int timeout_ms);
 

@@ -47,6 +47,7 @@ static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *for
 	vfprintf(stderr, format, ap);
 	fprintf(stderr, " (sent %llu, received %llu)\n", (unsigned long long)sent,
 		(unsigned long long)received);
+	va_end(ap);
 	exit(1);
 }
 
@@ -277,7 +278,7 @@ static void receive_file(const char *path)
 
 static void expect_text(const char *text)
 {
-	char buf[512];
+	char buf[512] = "";
 	size_t n = strlen(text), have = 0;
 
 	while (have < n) {

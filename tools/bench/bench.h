@@ -22,16 +22,16 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-#define NSEC_PER_SEC	1000000000ull
-#define NSEC_PER_MSEC	1000000ull
-#define NSEC_PER_USEC	1000ull
+#define NSEC_PER_SEC  1000000000ull
+#define NSEC_PER_MSEC 1000000ull
+#define NSEC_PER_USEC 1000ull
 
-#define ARRAY_SIZE(a)		(sizeof(a) / sizeof((a)[0]))
-#define container_of(p, t, m)	((t *)((char *)(p) - offsetof(t, m)))
+#define ARRAY_SIZE(a)	      (sizeof(a) / sizeof((a)[0]))
+#define container_of(p, t, m) ((t *)((char *)(p)-offsetof(t, m)))
 
 enum bench_exit {
-	EXIT_VERIFIED = 0,	/* everything asked for was done and verified */
-	EXIT_FAILED = 1,	/* a session was lost, refused or wrong */
+	EXIT_VERIFIED = 0, /* everything asked for was done and verified */
+	EXIT_FAILED = 1,   /* a session was lost, refused or wrong */
 	EXIT_USAGE = 2,
 };
 
@@ -82,7 +82,7 @@ struct bench_options {
 	uint64_t slow_rate;
 	uint64_t seed;
 
-	uint64_t interval;		/* this and the following in nanoseconds */
+	uint64_t interval; /* this and the following in nanoseconds */
 	uint64_t duration;
 	uint64_t warmup;
 	uint64_t connect_timeout;
@@ -91,9 +91,9 @@ struct bench_options {
 	uint64_t delay_read;
 	uint64_t late;
 
-	uint64_t mode;			/* enum serve_mode */
-	uint64_t close;			/* enum close_mode */
-	uint64_t direction;		/* enum direction */
+	uint64_t mode;	    /* enum serve_mode */
+	uint64_t close;	    /* enum close_mode */
+	uint64_t direction; /* enum direction */
 
 	bool reconnect;
 	bool progress;
@@ -103,7 +103,7 @@ struct bench_options {
 	bool json;
 	bool help;
 
-	int64_t ready_fd;		/* -1: none */
+	int64_t ready_fd; /* -1: none */
 	const char *ready_file;
 };
 
@@ -114,8 +114,8 @@ enum opt_type {
 	OPT_SECONDS,
 	OPT_MSEC,
 	OPT_WORD,
-	OPT_ADDRESS,	/* repeated; host and port */
-	OPT_SOURCE,	/* repeated; host only */
+	OPT_ADDRESS, /* repeated; host and port */
+	OPT_SOURCE,  /* repeated; host only */
 	OPT_PIDS,
 	OPT_PATH,
 	OPT_FD,
@@ -126,8 +126,8 @@ struct option_def {
 	char letter;
 	const char *metavar;
 	const char *help;
-	unsigned int verbs;		/* bit mask of the verbs that take it */
-	unsigned int required;		/* bit mask of the verbs that cannot do without it */
+	unsigned int verbs;    /* bit mask of the verbs that take it */
+	unsigned int required; /* bit mask of the verbs that cannot do without it */
 	enum opt_type type;
 	size_t offset;
 	uint64_t min, max;
@@ -152,7 +152,7 @@ void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- addresses and clients (net.c) ---- */
 
-#define ADDRESS_TEXT	64
+#define ADDRESS_TEXT 64
 
 /* Why a connection failed. FAIL_LOCAL is a limit of this machine (ports, descriptors, memory). */
 enum fail {
@@ -181,9 +181,9 @@ const char *fail_name(enum fail f);
 
 /* ---- the pattern that streams carry (pattern.c) ---- */
 
-#define SOURCE_PERIOD	1048568u	/* 8 times the prime 131071: no buffer size divides it */
-#define SOURCE_SPAN	262144u		/* contiguous bytes that may be sent from any offset */
-#define HOLD_HEADER	24u		/* received, wrong, length: big-endian, 64 bits each */
+#define SOURCE_PERIOD 1048568u /* 8 times the prime 131071: no buffer size divides it */
+#define SOURCE_SPAN   262144u  /* contiguous bytes that may be sent from any offset */
+#define HOLD_HEADER   24u      /* received, wrong, length: big-endian, 64 bits each */
 
 uint64_t pattern_seed(uint64_t run, uint64_t session, uint64_t generation);
 uint64_t pattern_reply_seed(uint64_t seed);
@@ -195,8 +195,8 @@ int source_open(const unsigned char **ret_data, int *ret_memfd);
 
 /* ---- histogram (hist.c) ---- */
 
-#define HIST_BITS	7		/* 128 steps per power of two: below 0.8 % error */
-#define HIST_BUCKETS	((64 - HIST_BITS + 1) << HIST_BITS)
+#define HIST_BITS    7 /* 128 steps per power of two: below 0.8 % error */
+#define HIST_BUCKETS ((64 - HIST_BITS + 1) << HIST_BITS)
 
 struct hist {
 	uint64_t count;
@@ -216,7 +216,7 @@ json_t *hist_json(const struct hist *h, double unit);
 struct loop;
 
 struct io {
-	int fd;				/* -1: closed */
+	int fd; /* -1: closed */
 	uint32_t events;
 	void (*fn)(struct loop *l, struct io *io, uint32_t events);
 	struct io *next_dead;
@@ -224,17 +224,17 @@ struct io {
 
 struct timer {
 	uint64_t due;
-	size_t pos;			/* place in the heap plus one; 0: not armed */
+	size_t pos; /* place in the heap plus one; 0: not armed */
 	void (*fn)(struct loop *l, struct timer *t);
 };
 
 struct loop {
 	int epfd;
 	bool quit;
-	uint64_t now;			/* when the last wait returned */
+	uint64_t now; /* when the last wait returned */
 	struct timer **heap;
 	size_t nr_timers, cap_timers;
-	struct io far;			/* timerfd for deadlines that are far away */
+	struct io far; /* timerfd for deadlines that are far away */
 	uint64_t far_due;
 	struct io *dead;
 };
@@ -256,7 +256,7 @@ struct usage {
 	uint64_t cpu_ns;
 	uint64_t rss_bytes;
 	uint64_t pss_bytes;
-	bool complete;			/* false: a process had gone */
+	bool complete; /* false: a process had gone */
 };
 
 int usage_sample(const struct pid_list *pids, bool memory, struct usage *ret);
@@ -264,27 +264,27 @@ int usage_sample(const struct pid_list *pids, bool memory, struct usage *ret);
 /* ---- the crew of workers (crew.c) ---- */
 
 enum phase {
-	PHASE_OPEN,			/* sessions are being established */
-	PHASE_WARM,			/* all are; nothing is recorded yet */
-	PHASE_RUN,			/* recorded */
-	PHASE_STOP,			/* end gracefully: send no more, read the rest back */
-	PHASE_ABORT,			/* end now */
+	PHASE_OPEN,  /* sessions are being established */
+	PHASE_WARM,  /* all are; nothing is recorded yet */
+	PHASE_RUN,   /* recorded */
+	PHASE_STOP,  /* end gracefully: send no more, read the rest back */
+	PHASE_ABORT, /* end now */
 };
 
 struct tally {
-	uint64_t opened;		/* connections established */
-	uint64_t completed;		/* ended as they should */
+	uint64_t opened;    /* connections established */
+	uint64_t completed; /* ended as they should */
 	uint64_t lost;
 	uint64_t connect_failed;
 	uint64_t reconnects;
-	uint64_t ops;			/* operations within PHASE_RUN */
-	uint64_t bytes;			/* payload bytes within PHASE_RUN */
+	uint64_t ops;	/* operations within PHASE_RUN */
+	uint64_t bytes; /* payload bytes within PHASE_RUN */
 	uint64_t sent;
 	uint64_t verified;
 	uint64_t wrong;
-	uint64_t skipped;		/* sends left out because the window was full */
+	uint64_t skipped; /* sends left out because the window was full */
 	uint64_t late;
-	uint64_t held_sent;		/* half-closed sessions, counted apart */
+	uint64_t held_sent; /* half-closed sessions, counted apart */
 	uint64_t held_verified;
 	uint64_t held_open;
 	uint64_t fails[FAIL_MAX];
@@ -296,7 +296,7 @@ static inline void tally_add(uint64_t *counter, uint64_t n)
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
-#define SCRATCH_BYTES	262144u
+#define SCRATCH_BYTES 262144u
 
 struct crew;
 
@@ -304,7 +304,7 @@ struct worker {
 	struct crew *crew;
 	const struct bench_options *opt;
 	unsigned int index;
-	enum phase phase;		/* as this worker has seen it */
+	enum phase phase; /* as this worker has seen it */
 	bool done;
 	struct loop loop;
 	struct io wake;
@@ -326,9 +326,9 @@ struct crew_ops {
 struct crew {
 	struct bench_options *opt;
 	const struct crew_ops *ops;
-	void *verb;			/* the verb's own shared data */
-	char *ready_text;		/* NULL: "ready <sessions alive>" */
-	uint64_t total;			/* sessions that settle before the run starts */
+	void *verb;	  /* the verb's own shared data */
+	char *ready_text; /* NULL: "ready <sessions alive>" */
+	uint64_t total;	  /* sessions that settle before the run starts */
 	bool want_memory;
 
 	struct worker **workers;
@@ -336,8 +336,8 @@ struct crew {
 	atomic_ullong settled;
 	atomic_uint done;
 	atomic_int phase;
-	struct timer clock;		/* of worker 0: duration, warm-up, drain timeout */
-	struct timer tick;		/* of worker 0: progress */
+	struct timer clock; /* of worker 0: duration, warm-up, drain timeout */
+	struct timer tick;  /* of worker 0: progress */
 	uint64_t t_start, t_run, t_stop, t_end;
 	struct usage at_start, at_run, at_stop;
 	pthread_mutex_t lock;
@@ -376,7 +376,7 @@ struct exchange {
 	void (*done)(struct exchange *x, enum fail result);
 	uint64_t id;
 	uint64_t seed;
-	uint64_t t_start;		/* when it was due */
+	uint64_t t_start; /* when it was due */
 	uint64_t t_connected;
 	uint64_t t_verified;
 	uint64_t sent;
@@ -396,11 +396,11 @@ struct session_totals {
 	uint64_t half_completed;
 	uint64_t half_open;
 	uint64_t server_wrong;
-	uint64_t missing;		/* sent and never seen again */
+	uint64_t missing; /* sent and never seen again */
 	uint64_t chunks;
 	uint64_t gap_max, gap_max_session, gap_max_at;
-	struct hist gap_session;	/* longest gap of each session */
-	struct hist gap_chunk;		/* of each chunk */
+	struct hist gap_session; /* longest gap of each session */
+	struct hist gap_chunk;	 /* of each chunk */
 };
 
 int sessions_run(struct crew *c);

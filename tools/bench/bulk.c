@@ -13,8 +13,8 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
-#define SEND_ROUNDS	4
-#define REPLY_BYTES	24
+#define SEND_ROUNDS 4
+#define REPLY_BYTES 24
 
 struct stream_source {
 	const unsigned char *data;
@@ -241,8 +241,7 @@ static int bulk_start(struct worker *w)
 		if (err == -EINPROGRESS)
 			err = loop_add(&w->loop, &f->io, EPOLLOUT);
 		if (!err)
-			err = timer_arm(&w->loop, &f->guard,
-					w->loop.now + w->opt->connect_timeout);
+			err = timer_arm(&w->loop, &f->guard, w->loop.now + w->opt->connect_timeout);
 		if (err)
 			flow_lost(f, fail_of_errno(err), "connect failed");
 	}

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAUSE_AFTER_FAIL	(10 * NSEC_PER_MSEC)
-#define MAX_FAIL_DETAILS	8
+#define PAUSE_AFTER_FAIL (10 * NSEC_PER_MSEC)
+#define MAX_FAIL_DETAILS 8
 
 struct client {
 	struct exchange x;

@@ -18,7 +18,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MAX_INCIDENTS	32
+#define MAX_INCIDENTS 32
 
 static int wake_fd = -1;
 static volatile sig_atomic_t signals_seen;
@@ -28,7 +28,7 @@ static void wake_all(void)
 	uint64_t one = 1;
 
 	if (write(wake_fd, &one, sizeof(one)) < 0)
-		return;		/* only when 2^64 wakes are pending */
+		return; /* only when 2^64 wakes are pending */
 }
 
 static void on_signal(int sig)

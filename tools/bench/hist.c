@@ -85,7 +85,10 @@ json_t *hist_json(const struct hist *h, double unit)
 		const char *name;
 		double q;
 	} quantiles[] = {
-		{ "p50", 0.5 }, { "p90", 0.9 }, { "p99", 0.99 }, { "p999", 0.999 },
+		{ "p50", 0.5 },
+		{ "p90", 0.9 },
+		{ "p99", 0.99 },
+		{ "p999", 0.999 },
 	};
 	json_t *o = json_object();
 	size_t i;
@@ -94,8 +97,7 @@ json_t *hist_json(const struct hist *h, double unit)
 	report_real(o, "min", (double)h->min / unit);
 	report_real(o, "mean", h->count ? (double)h->sum / (double)h->count / unit : 0);
 	for (i = 0; i < ARRAY_SIZE(quantiles); i++)
-		report_real(o, quantiles[i].name,
-			    (double)hist_quantile(h, quantiles[i].q) / unit);
+		report_real(o, quantiles[i].name, (double)hist_quantile(h, quantiles[i].q) / unit);
 	report_real(o, "max", (double)h->max / unit);
 	return o;
 }

@@ -25,8 +25,9 @@ static int idle_report(struct crew *c, const struct session_totals *st)
 	report_u64(o, "bytes_sent", t.sent);
 	report_u64(o, "bytes_verified", t.verified);
 	report_u64(o, "bytes_missing", st->missing);
-	report_real(o, "opened_in_s", c->t_run > c->t_start ?
-		    (double)(c->t_run - c->t_start - c->opt->warmup) / 1e9 : 0);
+	report_real(o, "opened_in_s",
+		    c->t_run > c->t_start ? (double)(c->t_run - c->t_start - c->opt->warmup) / 1e9 :
+					    0);
 	json_object_set_new(o, "echo_ms", hist_json(&st->gap_chunk, 1e6));
 	report_memory(o, c, (double)t.opened);
 	report_cpu(o, c, NULL, 0);

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FAR_NS		(20 * NSEC_PER_MSEC)
-#define ROUND_EVENTS	256
+#define FAR_NS	     (20 * NSEC_PER_MSEC)
+#define ROUND_EVENTS 256
 
 uint64_t now_ns(void)
 {
@@ -204,7 +204,7 @@ static int wait_far(struct loop *l, struct epoll_event *ev, uint64_t due)
 
 static int wait_near(struct loop *l, struct epoll_event *ev, uint64_t due)
 {
-	static atomic_bool coarse;	/* a kernel before 5.11 */
+	static atomic_bool coarse; /* a kernel before 5.11 */
 	uint64_t now = now_ns(), left = due > now ? due - now : 0;
 	struct timespec ts = {
 		.tv_sec = (time_t)(left / NSEC_PER_SEC),

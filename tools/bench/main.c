@@ -23,61 +23,112 @@ enum verb_bit {
 	IDLE = 1 << 6,
 };
 
-#define CLIENTS	(STREAM | PINGPONG | CONNRATE | PROBE | BULK | IDLE)
+#define CLIENTS (STREAM | PINGPONG | CONNRATE | PROBE | BULK | IDLE)
 #define EVERY	(SERVE | CLIENTS)
 
 /* Which verb a bit stands for is its place in this table. */
 static const struct verb verbs[] = {
 	{
-		"serve", "be the server that the other verbs talk to", verb_serve,
+		"serve",
+		"be the server that the other verbs talk to",
+		verb_serve,
 		(const struct preset[]){
-			{ "mode", "echo" }, { "size", "1024" }, { "bytes", "0" },
-			{ "interval-ms", "0" }, { "backlog", "4096" }, { NULL, NULL },
-		},
-	}, {
-		"stream", "verified two-way streams, to be handed over while they run", verb_stream,
-		(const struct preset[]){
-			{ "sessions", "200" }, { "size", "1024" }, { "interval-ms", "25" },
-			{ "window", "256k" }, { "slow-rate", "1k" }, { "connect-timeout", "5" },
-			{ "drain-timeout", "10" }, { "parallel-connects", "256" }, { NULL, NULL },
-		},
-	}, {
-		"pingpong", "request and response in a closed loop: latency", verb_pingpong,
-		(const struct preset[]){
-			{ "sessions", "1" }, { "size", "64" }, { "duration", "5" },
-			{ "warmup", "0.2" }, { "connect-timeout", "5" }, { "drain-timeout", "5" },
+			{ "mode", "echo" },
+			{ "size", "1024" },
+			{ "bytes", "0" },
+			{ "interval-ms", "0" },
+			{ "backlog", "4096" },
 			{ NULL, NULL },
 		},
-	}, {
-		"connrate", "open, exchange, close in a closed loop: connections per second",
+	},
+	{
+		"stream",
+		"verified two-way streams, to be handed over while they run",
+		verb_stream,
+		(const struct preset[]){
+			{ "sessions", "200" },
+			{ "size", "1024" },
+			{ "interval-ms", "25" },
+			{ "window", "256k" },
+			{ "slow-rate", "1k" },
+			{ "connect-timeout", "5" },
+			{ "drain-timeout", "10" },
+			{ "parallel-connects", "256" },
+			{ NULL, NULL },
+		},
+	},
+	{
+		"pingpong",
+		"request and response in a closed loop: latency",
+		verb_pingpong,
+		(const struct preset[]){
+			{ "sessions", "1" },
+			{ "size", "64" },
+			{ "duration", "5" },
+			{ "warmup", "0.2" },
+			{ "connect-timeout", "5" },
+			{ "drain-timeout", "5" },
+			{ NULL, NULL },
+		},
+	},
+	{
+		"connrate",
+		"open, exchange, close in a closed loop: connections per second",
 		verb_connrate,
 		(const struct preset[]){
-			{ "clients", "1" }, { "size", "64" }, { "close", "fin" },
-			{ "duration", "5" }, { "warmup", "0.2" }, { "connect-timeout", "5" },
-			{ "timeout", "5" }, { "drain-timeout", "5" }, { NULL, NULL },
-		},
-	}, {
-		"probe", "connections at a fixed rate: is any of them refused, reset or late?",
-		verb_probe,
-		(const struct preset[]){
-			{ "rate", "1000" }, { "size", "32" }, { "close", "wait" },
-			{ "late-ms", "1000" }, { "connect-timeout", "5" }, { "timeout", "5" },
-			{ "drain-timeout", "6" }, { NULL, NULL },
-		},
-	}, {
-		"bulk", "throughput in one direction", verb_bulk,
-		(const struct preset[]){
-			{ "connections", "1" }, { "direction", "down" }, { "duration", "5" },
-			{ "warmup", "0.5" }, { "connect-timeout", "5" }, { "drain-timeout", "10" },
+			{ "clients", "1" },
+			{ "size", "64" },
+			{ "close", "fin" },
+			{ "duration", "5" },
+			{ "warmup", "0.2" },
+			{ "connect-timeout", "5" },
+			{ "timeout", "5" },
+			{ "drain-timeout", "5" },
 			{ NULL, NULL },
 		},
-	}, {
-		"idle", "hold idle sessions: are they alive at the end, what memory do they take?",
+	},
+	{
+		"probe",
+		"connections at a fixed rate: is any of them refused, reset or late?",
+		verb_probe,
+		(const struct preset[]){
+			{ "rate", "1000" },
+			{ "size", "32" },
+			{ "close", "wait" },
+			{ "late-ms", "1000" },
+			{ "connect-timeout", "5" },
+			{ "timeout", "5" },
+			{ "drain-timeout", "6" },
+			{ NULL, NULL },
+		},
+	},
+	{
+		"bulk",
+		"throughput in one direction",
+		verb_bulk,
+		(const struct preset[]){
+			{ "connections", "1" },
+			{ "direction", "down" },
+			{ "duration", "5" },
+			{ "warmup", "0.5" },
+			{ "connect-timeout", "5" },
+			{ "drain-timeout", "10" },
+			{ NULL, NULL },
+		},
+	},
+	{
+		"idle",
+		"hold idle sessions: are they alive at the end, what memory do they take?",
 		verb_idle,
 		(const struct preset[]){
-			{ "sessions", "1000" }, { "size", "64" }, { "window", "256k" },
-			{ "warmup", "0.5" }, { "connect-timeout", "5" }, { "drain-timeout", "10" },
-			{ "parallel-connects", "256" }, { NULL, NULL },
+			{ "sessions", "1000" },
+			{ "size", "64" },
+			{ "window", "256k" },
+			{ "warmup", "0.5" },
+			{ "connect-timeout", "5" },
+			{ "drain-timeout", "10" },
+			{ "parallel-connects", "256" },
+			{ NULL, NULL },
 		},
 	},
 };
@@ -86,29 +137,34 @@ static const char *const mode_words[] = { "echo", "sink", "source", "hold", "htt
 static const char *const close_words[] = { "fin", "rst", "wait", NULL };
 static const char *const direction_words[] = { "up", "down", NULL };
 
-#define FIELD(f)	offsetof(struct bench_options, f)
-#define S(n)		((n) * NSEC_PER_SEC)
-#define GIB		(1ull << 30)
+#define FIELD(f) offsetof(struct bench_options, f)
+#define S(n)	 ((n)*NSEC_PER_SEC)
+#define GIB	 (1ull << 30)
 
 static const struct option_def options[] = {
 	{ "connect", 'c', "ADDR:PORT", "server to connect to; repeated: sessions take turns",
 	  CLIENTS, CLIENTS, OPT_ADDRESS, FIELD(connect), 0, 0, NULL },
-	{ "listen", 'l', "ADDR:PORT", "address to listen on, port 0 for any (default 127.0.0.1:0); "
-	  "may be repeated", SERVE, 0, OPT_ADDRESS, FIELD(listen), 0, 0, NULL },
-	{ "mode", 'm', "MODE", "echo what comes; sink: discard, answer EOF with the count; source: "
+	{ "listen", 'l', "ADDR:PORT",
+	  "address to listen on, port 0 for any (default 127.0.0.1:0); "
+	  "may be repeated",
+	  SERVE, 0, OPT_ADDRESS, FIELD(listen), 0, 0, NULL },
+	{ "mode", 'm', "MODE",
+	  "echo what comes; sink: discard, answer EOF with the count; source: "
 	  "send a pattern; hold: after the client's EOF send slowly; http-less: answer a line "
 	  "with a number by that many bytes",
 	  SERVE, 0, OPT_WORD, FIELD(mode), 0, 0, mode_words },
-	{ "sessions", 'n', "N", "sessions to hold",
-	  STREAM | PINGPONG | IDLE, 0, OPT_COUNT, FIELD(sessions), 0, 1000000, NULL },
-	{ "clients", 'n', "N", "clients that each open one connection after the other",
-	  CONNRATE, 0, OPT_COUNT, FIELD(clients), 1, 100000, NULL },
-	{ "connections", 'n', "N", "connections in parallel",
-	  BULK, 0, OPT_COUNT, FIELD(connections), 1, 100000, NULL },
+	{ "sessions", 'n', "N", "sessions to hold", STREAM | PINGPONG | IDLE, 0, OPT_COUNT,
+	  FIELD(sessions), 0, 1000000, NULL },
+	{ "clients", 'n', "N", "clients that each open one connection after the other", CONNRATE, 0,
+	  OPT_COUNT, FIELD(clients), 1, 100000, NULL },
+	{ "connections", 'n', "N", "connections in parallel", BULK, 0, OPT_COUNT,
+	  FIELD(connections), 1, 100000, NULL },
 	{ "rate", 'r', "N", "connections to start a second, whether earlier ones are done or not",
 	  PROBE, 0, OPT_COUNT, FIELD(rate), 1, 1000000, NULL },
-	{ "direction", 0, "WORD", "up: client sends to serve --mode sink; down: receives from "
-	  "--mode source", BULK, 0, OPT_WORD, FIELD(direction), 0, 0, direction_words },
+	{ "direction", 0, "WORD",
+	  "up: client sends to serve --mode sink; down: receives from "
+	  "--mode source",
+	  BULK, 0, OPT_WORD, FIELD(direction), 0, 0, direction_words },
 	{ "size", 's', "BYTES", "bytes of a chunk or request",
 	  SERVE | STREAM | PINGPONG | CONNRATE | PROBE | IDLE, 0, OPT_BYTES, FIELD(size), 1, GIB,
 	  NULL },
@@ -116,64 +172,63 @@ static const struct option_def options[] = {
 	  SERVE, 0, OPT_BYTES, FIELD(bytes), 0, UINT64_MAX >> 1, NULL },
 	{ "interval-ms", 'i', "MS", "time between two chunks, 0: as fast as possible",
 	  SERVE | STREAM, 0, OPT_MSEC, FIELD(interval), 0, S(3600), NULL },
-	{ "duration", 'd', "S", "end after this time, 0: at SIGTERM or SIGINT",
-	  EVERY, 0, OPT_SECONDS, FIELD(duration), 0, S(31536000), NULL },
+	{ "duration", 'd', "S", "end after this time, 0: at SIGTERM or SIGINT", EVERY, 0,
+	  OPT_SECONDS, FIELD(duration), 0, S(31536000), NULL },
 	{ "warmup", 0, "S", "time between all sessions being open and the first figure recorded",
 	  PINGPONG | CONNRATE | BULK | IDLE, 0, OPT_SECONDS, FIELD(warmup), 0, S(3600), NULL },
-	{ "window", 'w', "BYTES", "most bytes of a session under way",
-	  STREAM | IDLE, 0, OPT_BYTES, FIELD(window), 1, GIB, NULL },
-	{ "slow", 0, "N", "that many of the sessions read slowly",
-	  STREAM, 0, OPT_COUNT, FIELD(slow), 0, 1000000, NULL },
-	{ "slow-rate", 0, "BYTES", "bytes a second that a slow session reads",
-	  STREAM, 0, OPT_BYTES, FIELD(slow_rate), 10, GIB, NULL },
+	{ "window", 'w', "BYTES", "most bytes of a session under way", STREAM | IDLE, 0, OPT_BYTES,
+	  FIELD(window), 1, GIB, NULL },
+	{ "slow", 0, "N", "that many of the sessions read slowly", STREAM, 0, OPT_COUNT,
+	  FIELD(slow), 0, 1000000, NULL },
+	{ "slow-rate", 0, "BYTES", "bytes a second that a slow session reads", STREAM, 0, OPT_BYTES,
+	  FIELD(slow_rate), 10, GIB, NULL },
 	{ "half-close", 0, "N", "further sessions that send a chunk, half-close and go on reading",
 	  STREAM, 0, OPT_COUNT, FIELD(half_close), 0, 1000000, NULL },
 	{ "hold-connect", 0, "ADDR:PORT", "server of those, serve --mode hold (default: --connect)",
 	  STREAM, 0, OPT_ADDRESS, FIELD(hold_connect), 0, 0, NULL },
 	{ "idle", 0, "N", "further sessions that send one chunk at the start and one at the end",
 	  STREAM, 0, OPT_COUNT, FIELD(idle), 0, 1000000, NULL },
-	{ "reconnect", 0, NULL, "replace a session that was lost (it still counts as lost)",
-	  STREAM, 0, OPT_FLAG, FIELD(reconnect), 0, 0, NULL },
+	{ "reconnect", 0, NULL, "replace a session that was lost (it still counts as lost)", STREAM,
+	  0, OPT_FLAG, FIELD(reconnect), 0, 0, NULL },
 	{ "close", 0, "WORD", "fin: close at once; rst: reset; wait: send FIN, await the peer's",
 	  CONNRATE | PROBE, 0, OPT_WORD, FIELD(close), 0, 0, close_words },
-	{ "late-ms", 0, "MS", "an answer after this time counts as late",
-	  PROBE, 0, OPT_MSEC, FIELD(late), 0, S(3600), NULL },
-	{ "verify", 0, NULL, "compare every byte received with the source's pattern",
-	  BULK, 0, OPT_FLAG, FIELD(verify), 0, 0, NULL },
+	{ "late-ms", 0, "MS", "an answer after this time counts as late", PROBE, 0, OPT_MSEC,
+	  FIELD(late), 0, S(3600), NULL },
+	{ "verify", 0, NULL, "compare every byte received with the source's pattern", BULK, 0,
+	  OPT_FLAG, FIELD(verify), 0, 0, NULL },
 	{ "discard", 0, NULL, "let the kernel drop what is received (MSG_TRUNC): a cheap receiver",
 	  SERVE | BULK, 0, OPT_FLAG, FIELD(discard), 0, 0, NULL },
 	{ "zero-copy", 0, NULL, "send the bulk pattern with sendfile(): a cheap sender",
 	  SERVE | BULK, 0, OPT_FLAG, FIELD(zero_copy), 0, 0, NULL },
-	{ "delay-read", 0, "MS", "wait that long before every read",
-	  SERVE, 0, OPT_MSEC, FIELD(delay_read), 0, S(3600), NULL },
-	{ "backlog", 0, "N", "backlog of the listeners",
-	  SERVE, 0, OPT_COUNT, FIELD(backlog), 1, 1000000, NULL },
-	{ "source", 0, "ADDR", "address to connect from; repeated: sessions take turns",
-	  CLIENTS, 0, OPT_SOURCE, FIELD(source), 0, 0, NULL },
-	{ "connect-timeout", 0, "S", "give a connection up after this time",
-	  CLIENTS, 0, OPT_SECONDS, FIELD(connect_timeout), 1, S(3600), NULL },
-	{ "timeout", 0, "S", "give an exchange up after this time",
-	  CONNRATE | PROBE, 0, OPT_SECONDS, FIELD(timeout), 1, S(3600), NULL },
-	{ "drain-timeout", 0, "S", "at the end, wait that long for what is under way",
-	  CLIENTS, 0, OPT_SECONDS, FIELD(drain_timeout), 0, S(3600), NULL },
+	{ "delay-read", 0, "MS", "wait that long before every read", SERVE, 0, OPT_MSEC,
+	  FIELD(delay_read), 0, S(3600), NULL },
+	{ "backlog", 0, "N", "backlog of the listeners", SERVE, 0, OPT_COUNT, FIELD(backlog), 1,
+	  1000000, NULL },
+	{ "source", 0, "ADDR", "address to connect from; repeated: sessions take turns", CLIENTS, 0,
+	  OPT_SOURCE, FIELD(source), 0, 0, NULL },
+	{ "connect-timeout", 0, "S", "give a connection up after this time", CLIENTS, 0,
+	  OPT_SECONDS, FIELD(connect_timeout), 1, S(3600), NULL },
+	{ "timeout", 0, "S", "give an exchange up after this time", CONNRATE | PROBE, 0,
+	  OPT_SECONDS, FIELD(timeout), 1, S(3600), NULL },
+	{ "drain-timeout", 0, "S", "at the end, wait that long for what is under way", CLIENTS, 0,
+	  OPT_SECONDS, FIELD(drain_timeout), 0, S(3600), NULL },
 	{ "parallel-connects", 0, "N", "most connections being opened at the same time",
 	  STREAM | IDLE, 0, OPT_COUNT, FIELD(parallel_connects), 1, 100000, NULL },
-	{ "threads", 't', "N", "worker threads, each with its share of the sessions",
-	  EVERY, 0, OPT_COUNT, FIELD(threads), 1, 256, NULL },
-	{ "cpu-of", 0, "PID[,PID]", "processes whose CPU time and memory are reported",
-	  CLIENTS, 0, OPT_PIDS, FIELD(cpu_of), 0, 0, NULL },
-	{ "seed", 0, "N", "seed of the patterns (default: from the clock)",
-	  CLIENTS, 0, OPT_COUNT, FIELD(seed), 0, 0, NULL },
+	{ "threads", 't', "N", "worker threads, each with its share of the sessions", EVERY, 0,
+	  OPT_COUNT, FIELD(threads), 1, 256, NULL },
+	{ "cpu-of", 0, "PID[,PID]", "processes whose CPU time and memory are reported", CLIENTS, 0,
+	  OPT_PIDS, FIELD(cpu_of), 0, 0, NULL },
+	{ "seed", 0, "N", "seed of the patterns (default: from the clock)", CLIENTS, 0, OPT_COUNT,
+	  FIELD(seed), 0, 0, NULL },
 	{ "ready-file", 0, "PATH", "write the ready line to this file when all sessions are open",
 	  EVERY, 0, OPT_PATH, FIELD(ready_file), 0, 0, NULL },
-	{ "ready-fd", 0, "FD", "write the ready line to this descriptor",
-	  EVERY, 0, OPT_FD, FIELD(ready_fd), 0, INT32_MAX, NULL },
-	{ "progress", 0, NULL, "a line of figures every second on stderr",
-	  EVERY, 0, OPT_FLAG, FIELD(progress), 0, 0, NULL },
-	{ "json", 'j', NULL, "one JSON document on stdout and nothing else",
-	  EVERY, 0, OPT_FLAG, FIELD(json), 0, 0, NULL },
-	{ "help", 'h', NULL, "this text",
-	  EVERY, 0, OPT_FLAG, FIELD(help), 0, 0, NULL },
+	{ "ready-fd", 0, "FD", "write the ready line to this descriptor", EVERY, 0, OPT_FD,
+	  FIELD(ready_fd), 0, INT32_MAX, NULL },
+	{ "progress", 0, NULL, "a line of figures every second on stderr", EVERY, 0, OPT_FLAG,
+	  FIELD(progress), 0, 0, NULL },
+	{ "json", 'j', NULL, "one JSON document on stdout and nothing else", EVERY, 0, OPT_FLAG,
+	  FIELD(json), 0, 0, NULL },
+	{ "help", 'h', NULL, "this text", EVERY, 0, OPT_FLAG, FIELD(help), 0, 0, NULL },
 };
 
 static unsigned int verb_mask(const struct verb *v)
@@ -203,7 +258,7 @@ static const struct option_def *find_option(const struct verb *v, const char *na
 		if (!(def->verbs & verb_mask(v)))
 			continue;
 		if (letter ? def->letter == letter :
-		    !strncmp(def->name, name, len) && !def->name[len])
+			     !strncmp(def->name, name, len) && !def->name[len])
 			return def;
 	}
 	return NULL;
@@ -276,7 +331,8 @@ static void print_usage(FILE *f)
 
 	fputs("usage: cman-bench VERB [OPTION]...\n"
 	      "       cman-bench VERB --help\n"
-	      "       cman-bench help [--rst | --words [VERB]]\n\nverbs:\n", f);
+	      "       cman-bench help [--rst | --words [VERB]]\n\nverbs:\n",
+	      f);
 	for (i = 0; i < ARRAY_SIZE(verbs); i++)
 		fprintf(f, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
 	fputs("\nexit status: 0 all verified; 1 a session was lost, refused or wrong; 2 usage\n",
@@ -338,8 +394,8 @@ static int parse_one(struct bench_options *opt, int argc, char **argv, int *ret_
 		if (def && arg[2])
 			value = arg + 2;
 	} else {
-		complain("%s: '%s' is not an option (all arguments are options)",
-			 opt->verb->name, arg);
+		complain("%s: '%s' is not an option (all arguments are options)", opt->verb->name,
+			 arg);
 		return -EINVAL;
 	}
 	if (!def) {

@@ -216,14 +216,10 @@ enum fail fail_of_errno(int err)
 const char *fail_name(enum fail f)
 {
 	static const char *const names[FAIL_MAX] = {
-		[FAIL_NONE] = "none",
-		[FAIL_REFUSED] = "refused",
-		[FAIL_RESET] = "reset",
-		[FAIL_TIMEOUT] = "timeout",
-		[FAIL_EOF] = "eof",
-		[FAIL_UNREACHABLE] = "unreachable",
-		[FAIL_LOCAL] = "local_limit",
-		[FAIL_WRONG] = "wrong_bytes",
+		[FAIL_NONE] = "none",	      [FAIL_REFUSED] = "refused",
+		[FAIL_RESET] = "reset",	      [FAIL_TIMEOUT] = "timeout",
+		[FAIL_EOF] = "eof",	      [FAIL_UNREACHABLE] = "unreachable",
+		[FAIL_LOCAL] = "local_limit", [FAIL_WRONG] = "wrong_bytes",
 		[FAIL_OTHER] = "other",
 	};
 

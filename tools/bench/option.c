@@ -67,7 +67,7 @@ static int parse_time(const char *text, uint64_t unit, uint64_t *ret_ns)
 		const char *name;
 		uint64_t ns;
 	} units[] = {
-		{ "us", NSEC_PER_USEC }, { "ms", NSEC_PER_MSEC }, { "s", NSEC_PER_SEC },
+		{ "us", NSEC_PER_USEC },    { "ms", NSEC_PER_MSEC },	  { "s", NSEC_PER_SEC },
 		{ "m", 60 * NSEC_PER_SEC }, { "h", 3600 * NSEC_PER_SEC },
 	};
 	double v;

@@ -13,9 +13,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define GOLDEN		0x9e3779b97f4a7c15ull
-#define REPLY_SALT	0x5bd1e995c0a4b3d1ull
-#define SOURCE_SEED	0x636d616e2d736f75ull
+#define GOLDEN	    0x9e3779b97f4a7c15ull
+#define REPLY_SALT  0x5bd1e995c0a4b3d1ull
+#define SOURCE_SEED 0x636d616e2d736f75ull
 
 static inline uint64_t mix(uint64_t x)
 {
@@ -103,7 +103,7 @@ bool pattern_find(uint64_t seed, uint64_t pos, uint64_t reach, const void *sampl
 	unsigned char *buf, *hit;
 
 	if (len < 8)
-		return false;		/* too short to tell */
+		return false; /* too short to tell */
 	buf = malloc(span);
 	if (!buf)
 		return false;

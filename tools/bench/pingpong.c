@@ -15,11 +15,11 @@
 
 struct ping {
 	struct io io;
-	struct timer guard;		/* of the connect */
+	struct timer guard; /* of the connect */
 	struct ping_worker *pw;
 	uint64_t id, seed;
-	uint64_t base;			/* position of this request in the stream */
-	uint64_t sent, got;		/* of this request */
+	uint64_t base;	    /* position of this request in the stream */
+	uint64_t sent, got; /* of this request */
 	uint64_t t_sent;
 	uint64_t gap_max;
 	bool open, settled, ended;
@@ -195,8 +195,7 @@ static int ping_start(struct worker *w)
 		if (err == -EINPROGRESS)
 			err = loop_add(&w->loop, &p->io, EPOLLOUT);
 		if (!err)
-			err = timer_arm(&w->loop, &p->guard,
-					w->loop.now + w->opt->connect_timeout);
+			err = timer_arm(&w->loop, &p->guard, w->loop.now + w->opt->connect_timeout);
 		if (err)
 			ping_lost(p, fail_of_errno(err));
 	}

@@ -11,18 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_FAIL_DETAILS	16
+#define MAX_FAIL_DETAILS 16
 
 struct probe_worker {
 	struct worker w;
 	struct timer next;
-	uint64_t t_first, nr_due;	/* started so far */
+	uint64_t t_first, nr_due; /* started so far */
 	uint64_t live, live_max;
 	struct probe *probes;
 };
 
 struct probe {
-	struct exchange x;		/* first: its io is what the loop frees */
+	struct exchange x; /* first: its io is what the loop frees */
 	struct probe *prev, *next;
 };
 

@@ -40,9 +40,9 @@ static int cpu_of(pid_t pid, uint64_t *ret_ns)
 	err = read_proc(pid, "stat", buf, sizeof(buf));
 	if (err)
 		return err;
-	p = strrchr(buf, ')');		/* the name before it may contain anything */
-	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
-			 &user, &sys) != 2)
+	p = strrchr(buf, ')'); /* the name before it may contain anything */
+	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+			 &sys) != 2)
 		return -EBADMSG;
 	*ret_ns = (user + sys) * (NSEC_PER_SEC / (uint64_t)hz);
 	return 0;

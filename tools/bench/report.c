@@ -63,8 +63,8 @@ void report_cpu(json_t *o, const struct crew *c, const char *per, double units)
 
 	if (!c->opt->cpu_of.nr)
 		return;
-	ns = c->at_stop.cpu_ns > c->at_run.cpu_ns ?
-	     (double)(c->at_stop.cpu_ns - c->at_run.cpu_ns) : 0;
+	ns = c->at_stop.cpu_ns > c->at_run.cpu_ns ? (double)(c->at_stop.cpu_ns - c->at_run.cpu_ns) :
+						    0;
 	report_real(o, "cpu_s", ns / 1e9);
 	report_real(o, "cpu_cores", crew_seconds(c) > 0 ? ns / 1e9 / crew_seconds(c) : 0);
 	json_object_set_new(o, "cpu_complete",

@@ -16,9 +16,9 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
-#define ACCEPT_MOST	64
-#define ACCEPT_PAUSE	(100 * NSEC_PER_MSEC)
-#define SEND_ROUNDS	4
+#define ACCEPT_MOST  64
+#define ACCEPT_PAUSE (100 * NSEC_PER_MSEC)
+#define SEND_ROUNDS  4
 
 struct server {
 	int *listeners;
@@ -29,8 +29,8 @@ struct server {
 
 struct listener {
 	struct io io;
-	struct timer timer;		/* pause after descriptors ran out */
-	unsigned int batch;		/* accepts a wake: an accept that finds nothing costs too */
+	struct timer timer; /* pause after descriptors ran out */
+	unsigned int batch; /* accepts a wake: an accept that finds nothing costs too */
 	struct serve_worker *sw;
 };
 
@@ -44,14 +44,14 @@ struct serve_worker {
 
 struct peer {
 	struct io io;
-	struct timer timer;		/* delay of reading, pace of sending */
+	struct timer timer; /* delay of reading, pace of sending */
 	struct serve_worker *sw;
 	struct peer *prev, *next;
-	uint64_t in, out;		/* bytes of this connection */
-	uint64_t due;			/* out may go as far as this */
-	uint64_t limit;			/* and will in the end; UINT64_MAX: no end */
-	uint64_t seed, wrong;		/* hold; the seed as it came, little-endian */
-	uint64_t number;		/* http-less: digits so far */
+	uint64_t in, out;     /* bytes of this connection */
+	uint64_t due;	      /* out may go as far as this */
+	uint64_t limit;	      /* and will in the end; UINT64_MAX: no end */
+	uint64_t seed, wrong; /* hold; the seed as it came, little-endian */
+	uint64_t number;      /* http-less: digits so far */
 	unsigned char *pending;
 	size_t pending_off, pending_len;
 	unsigned char header[HOLD_HEADER];
@@ -201,7 +201,8 @@ static void peer_write(struct peer *p)
 		return;
 	if (r > 0) {
 		bool end = opt->mode == SERVE_SOURCE || opt->mode == SERVE_HOLD ?
-			   p->out == p->limit : p->eof;
+				   p->out == p->limit :
+				   p->eof;
 
 		if (end) {
 			/* Nothing unread, nothing unsent: this close is a FIN. */
@@ -343,7 +344,7 @@ static void peer_read(struct peer *p)
 		timer_arm(&p->sw->w.loop, &p->timer, p->sw->w.loop.now + opt->delay_read);
 	}
 	if (!p->eof && p->out >= p->due && !p->pending_len && !p->delayed)
-		return;		/* the usual case: wait for more, nothing to change */
+		return; /* the usual case: wait for more, nothing to change */
 	if (!p->eof && p->pending_len)
 		peer_rearm(p, true);
 	else
@@ -357,7 +358,7 @@ static void peer_event(struct loop *l, struct io *io, uint32_t events)
 	(void)l;
 	if (events & EPOLLOUT) {
 		peer_write(p);
-		return;		/* readable is reported again, if it is still wanted */
+		return; /* readable is reported again, if it is still wanted */
 	}
 	if (events & EPOLLIN) {
 		peer_read(p);
@@ -525,9 +526,8 @@ static void serve_progress(struct crew *c, char *buf, size_t len)
 	serve_sum(c, sum);
 	snprintf(buf, len, "accepted %llu open %llu resets %llu in %.1f MB out %.1f MB",
 		 (unsigned long long)sum->accepted,
-		 (unsigned long long)(sum->accepted - sum->closed),
-		 (unsigned long long)sum->resets, (double)sum->bytes_in / 1e6,
-		 (double)sum->bytes_out / 1e6);
+		 (unsigned long long)(sum->accepted - sum->closed), (unsigned long long)sum->resets,
+		 (double)sum->bytes_in / 1e6, (double)sum->bytes_out / 1e6);
 	free(sum);
 }
 

@@ -18,12 +18,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SLOW_TICK	(100 * NSEC_PER_MSEC)
-#define SLOW_RCVBUF	16384
-#define RETRY_AFTER	(100 * NSEC_PER_MSEC)
-#define SAMPLE_BYTES	16u
-#define DIAGNOSE_REACH	(4u << 20)
-#define DIAGNOSE_MAX	4
+#define SLOW_TICK      (100 * NSEC_PER_MSEC)
+#define SLOW_RCVBUF    16384
+#define RETRY_AFTER    (100 * NSEC_PER_MSEC)
+#define SAMPLE_BYTES   16u
+#define DIAGNOSE_REACH (4u << 20)
+#define DIAGNOSE_MAX   4
 
 enum kind { KIND_FLOW, KIND_SLOW, KIND_IDLE, KIND_HALF };
 
@@ -31,24 +31,24 @@ enum state {
 	STATE_NEW,
 	STATE_CONNECTING,
 	STATE_OPEN,
-	STATE_DONE,		/* ended as it should */
+	STATE_DONE, /* ended as it should */
 	STATE_LOST,
 };
 
 struct session {
 	struct io io;
-	struct timer tick;		/* the next chunk; connecting again */
-	struct timer guard;		/* connect timeout; pace of slow reading */
+	struct timer tick;  /* the next chunk; connecting again */
+	struct timer guard; /* connect timeout; pace of slow reading */
 	struct session_worker *sw;
 	uint32_t id, generation;
 	enum kind kind;
 	enum state state;
 	bool settled, finishing, shut, corrupt;
 	uint64_t seed;
-	uint64_t due, sent, verified;	/* positions in the stream */
-	uint64_t pushed;		/* chunks ever made due */
-	uint64_t next_at;		/* when the next chunk is due */
-	uint64_t *stamps;		/* when the chunks under way were sent: a ring */
+	uint64_t due, sent, verified; /* positions in the stream */
+	uint64_t pushed;	      /* chunks ever made due */
+	uint64_t next_at;	      /* when the next chunk is due */
+	uint64_t *stamps;	      /* when the chunks under way were sent: a ring */
 	uint32_t ring, head, under_way;
 	uint64_t gap_max, gap_at;
 	unsigned char header[HOLD_HEADER];
@@ -59,8 +59,8 @@ struct session_worker {
 	struct session *v;
 	uint64_t nr, next, connecting, ended;
 	uint64_t chunks, server_wrong, missing;
-	uint64_t recent_gap;		/* largest since the last progress line */
-	bool opening;			/* connect_more() is at work */
+	uint64_t recent_gap; /* largest since the last progress line */
+	bool opening;	     /* connect_more() is at work */
 	unsigned int diagnosed;
 };
 
@@ -493,8 +493,7 @@ static void session_open(struct session *s)
 		}
 		push_chunk(s);
 		/* Spread over the interval, so that the load is even. */
-		s->next_at = sw->w.loop.now + opt->interval +
-			     opt->interval * (s->id % 997) / 997;
+		s->next_at = sw->w.loop.now + opt->interval + opt->interval * (s->id % 997) / 997;
 		timer_arm(&sw->w.loop, &s->tick, s->next_at);
 		break;
 	}
@@ -551,7 +550,7 @@ static void connect_more(struct session_worker *sw)
 	uint64_t most = sw->w.opt->parallel_connects / sw->w.crew->nr_workers + 1;
 
 	if (sw->opening)
-		return;		/* a connect failed at once: the loop below goes on */
+		return; /* a connect failed at once: the loop below goes on */
 	sw->opening = true;
 	while (sw->next < sw->nr && sw->connecting < most && sw->w.phase < PHASE_STOP)
 		session_connect(&sw->v[sw->next++]);
@@ -585,8 +584,9 @@ static int sessions_start(struct worker *w)
 		s->io = (struct io){ .fd = -1, .fn = session_event };
 		s->tick.fn = tick_fired;
 		s->guard.fn = guard_fired;
-		s->ring = s->kind == KIND_IDLE || s->kind == KIND_HALF ? 2 :
-			  (uint32_t)(window_of(opt) / opt->size) + 1;
+		s->ring = s->kind == KIND_IDLE || s->kind == KIND_HALF ?
+				  2 :
+				  (uint32_t)(window_of(opt) / opt->size) + 1;
 		s->stamps = calloc(s->ring, sizeof(*s->stamps));
 		if (!s->stamps)
 			return -ENOMEM;

@@ -14,8 +14,8 @@ static void report_gaps(json_t *o, const struct crew *c, const struct session_to
 	json_object_set_new(o, "gap_session_ms", hist_json(&st->gap_session, 1e6));
 	json_object_set_new(o, "gap_chunk_ms", hist_json(&st->gap_chunk, 1e6));
 	report_u64(o, "gap_max_session", st->gap_max_session);
-	report_real(o, "gap_max_at_s", st->gap_max_at > c->t_start ?
-		    (double)(st->gap_max_at - c->t_start) / 1e9 : 0);
+	report_real(o, "gap_max_at_s",
+		    st->gap_max_at > c->t_start ? (double)(st->gap_max_at - c->t_start) / 1e9 : 0);
 }
 
 static int stream_report(struct crew *c, const struct session_totals *st)

@@ -57,7 +57,7 @@ struct cman_service_conf {
 	uint32_t idle_timeout_s;
 	uint32_t session_timeout_s;
 	enum cman_when_down when_down;
-	bool splice_sockmap; /* refused by this release */
+	bool splice_sockmap;	   /* refused by this release */
 	char group[CMAN_NAME_LEN]; /* "" is none */
 	struct cman_tls_conf tls;
 };
@@ -65,10 +65,10 @@ struct cman_service_conf {
 struct cman_rule_conf {
 	char name[CMAN_NAME_LEN];
 	unsigned int line;
-	uint8_t source[16]; /* v4-mapped, host bits are zero (else an error) */
-	uint32_t prefix_len; /* of the v4-mapped form: 96 + n for IPv4 */
+	uint8_t source[16];		  /* v4-mapped, host bits are zero (else an error) */
+	uint32_t prefix_len;		  /* of the v4-mapped form: 96 + n for IPv4 */
 	char service_name[CMAN_NAME_LEN]; /* "*" is all */
-	uint32_t service;    /* index or CMAN_ANY_SERVICE; filled by validation */
+	uint32_t service;		  /* index or CMAN_ANY_SERVICE; filled by validation */
 	enum cman_action action;
 	uint32_t max_idle_s;
 	uint32_t max_sessions;
@@ -99,14 +99,14 @@ struct cman_instance_conf {
 	char alias[CMAN_NAME_LEN];
 	unsigned int line;
 	char *run_dir;
-	char *user;   /* of keepers and gateways; default: "cman" if it exists, else "nobody" */
-	char *log;    /* file for the log of a daemonised instance; default RUN_DIR/ALIAS.log */
-	uint32_t gateways;	/* 1..64; default: the number of CPUs, filled by the loader */
-	uint32_t max_sessions;	/* 1..1000000; default 9000 */
+	char *user; /* of keepers and gateways; default: "cman" if it exists, else "nobody" */
+	char *log;  /* file for the log of a daemonised instance; default RUN_DIR/ALIAS.log */
+	uint32_t gateways;     /* 1..64; default: the number of CPUs, filled by the loader */
+	uint32_t max_sessions; /* 1..1000000; default 9000 */
 	enum cman_carrier_choice handover;
 	uint32_t handover_timeout_s; /* default 420 */
-	char *http;		/* parsed and validated; served by a later release */
-	int log_level;		/* LOG_EMERG..LOG_DEBUG */
+	char *http;		     /* parsed and validated; served by a later release */
+	int log_level;		     /* LOG_EMERG..LOG_DEBUG */
 	bool standby;
 	struct cman_endpoint handover_listen;
 	struct cman_tls_conf tls;

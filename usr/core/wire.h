@@ -75,27 +75,27 @@ enum cman_frame_type {
 #define CMAN_TLV_MUST 0x8000u
 
 enum cman_tag {
-	CMAN_TAG_JSON = 1 | CMAN_TLV_MUST,	  /* text */
-	CMAN_TAG_TEXT = 2,			  /* text: a sentence for people */
+	CMAN_TAG_JSON = 1 | CMAN_TLV_MUST,	    /* text */
+	CMAN_TAG_TEXT = 2,			    /* text: a sentence for people */
 	CMAN_TAG_VERSION_RANGE = 3 | CMAN_TLV_MUST, /* u8 min, u8 max */
-	CMAN_TAG_RELEASE = 4,			  /* text: version of the release */
-	CMAN_TAG_ALIAS = 5 | CMAN_TLV_MUST,	  /* text */
-	CMAN_TAG_PID = 6,			  /* u32 */
-	CMAN_TAG_BOOT_ID = 7 | CMAN_TLV_MUST,	  /* 16 bytes */
-	CMAN_TAG_NETNS = 8 | CMAN_TLV_MUST,	  /* u64: inode of the network namespace */
-	CMAN_TAG_CARRIER = 9 | CMAN_TLV_MUST,	  /* u8: enum cman_carrier_choice; the source chooses */
-	CMAN_TAG_LISTENER = 10 | CMAN_TLV_MUST,	  /* text, repeated: "name address:port[-port]" */
-	CMAN_TAG_SESSIONS = 11,			  /* u32: how many there are */
-	CMAN_TAG_BATCH_ID = 12 | CMAN_TLV_MUST,	  /* u64 */
-	CMAN_TAG_SESSION = 13 | CMAN_TLV_MUST,	  /* struct cman_wire_session, repeated */
-	CMAN_TAG_BLACKOUT = 14,			  /* u32, repeated: us each session was silent */
-	CMAN_TAG_LEFT = 15,			  /* u64 id + text reason, repeated */
-	CMAN_TAG_ROLLBACK = 16 | CMAN_TLV_MUST,	  /* u8 0, 1 */
-	CMAN_TAG_FD_NUMBER = 17 | CMAN_TLV_MUST,  /* u32, repeated */
-	CMAN_TAG_CELL = 18,			  /* u32 */
-	CMAN_TAG_TIME_NS = 19,			  /* u64: CLOCK_BOOTTIME of the freeze */
-	CMAN_TAG_FLAGS = 20,			  /* u32: KEEPER_HELLO: reserved, 0 */
-	CMAN_TAG_TIMEOUT = 21,			  /* u32: HELLO of T: seconds until S exits */
+	CMAN_TAG_RELEASE = 4,			    /* text: version of the release */
+	CMAN_TAG_ALIAS = 5 | CMAN_TLV_MUST,	    /* text */
+	CMAN_TAG_PID = 6,			    /* u32 */
+	CMAN_TAG_BOOT_ID = 7 | CMAN_TLV_MUST,	    /* 16 bytes */
+	CMAN_TAG_NETNS = 8 | CMAN_TLV_MUST,	    /* u64: inode of the network namespace */
+	CMAN_TAG_CARRIER = 9 | CMAN_TLV_MUST, /* u8: enum cman_carrier_choice; the source chooses */
+	CMAN_TAG_LISTENER = 10 | CMAN_TLV_MUST,	 /* text, repeated: "name address:port[-port]" */
+	CMAN_TAG_SESSIONS = 11,			 /* u32: how many there are */
+	CMAN_TAG_BATCH_ID = 12 | CMAN_TLV_MUST,	 /* u64 */
+	CMAN_TAG_SESSION = 13 | CMAN_TLV_MUST,	 /* struct cman_wire_session, repeated */
+	CMAN_TAG_BLACKOUT = 14,			 /* u32, repeated: us each session was silent */
+	CMAN_TAG_LEFT = 15,			 /* u64 id + text reason, repeated */
+	CMAN_TAG_ROLLBACK = 16 | CMAN_TLV_MUST,	 /* u8 0, 1 */
+	CMAN_TAG_FD_NUMBER = 17 | CMAN_TLV_MUST, /* u32, repeated */
+	CMAN_TAG_CELL = 18,			 /* u32 */
+	CMAN_TAG_TIME_NS = 19,			 /* u64: CLOCK_BOOTTIME of the freeze */
+	CMAN_TAG_FLAGS = 20,			 /* u32: KEEPER_HELLO: reserved, 0 */
+	CMAN_TAG_TIMEOUT = 21,			 /* u32: HELLO of T: seconds until S exits */
 };
 
 /*
@@ -104,19 +104,19 @@ enum cman_tag {
  */
 struct cman_wire_session {
 	uint64_t id;
-	const char *service;	/* name, not NUL-terminated; in a decoded frame it points into it */
+	const char *service; /* name, not NUL-terminated; in a decoded frame it points into it */
 	uint16_t service_len;
 	const char *listener;
 	uint16_t listener_len;
-	uint8_t eof;		/* CMAN_EOF_* */
-	uint8_t flags;		/* CMAN_SLOT_*_RESTORED */
-	uint8_t pipe[2];	/* 1: a pipe holds what is in between */
+	uint8_t eof;	 /* CMAN_EOF_* */
+	uint8_t flags;	 /* CMAN_SLOT_*_RESTORED */
+	uint8_t pipe[2]; /* 1: a pipe holds what is in between */
 	uint8_t client_addr[16];
 	uint16_t client_port;
 	uint8_t target_addr[16];
 	uint16_t target_port;
 	uint16_t handovers;
-	uint32_t age_s;		/* since it was accepted */
+	uint32_t age_s; /* since it was accepted */
 	uint32_t idle_s;
 	uint64_t position[2];
 	int64_t read_base[2];

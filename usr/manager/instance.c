@@ -49,7 +49,6 @@ static int open_journal(struct manager *m)
 	return err;
 }
 
-
 /* 24 random bits: ids are kept through handovers, and no two releases may give the same one. */
 static uint64_t new_id_base(void)
 {
@@ -197,16 +196,15 @@ static enum cman_order undecided(struct manager *m, const struct cman_slot *s)
 			return CMAN_ORDER_THAW;
 		other = ask_others(m, id, CMAN_REG_DROP);
 		return cman_handover_owner(other) == CMAN_OWNER_TARGET ? CMAN_ORDER_RELEASE :
-									CMAN_ORDER_THAW;
+									 CMAN_ORDER_THAW;
 	}
 	if (value == CMAN_REG_PREPARED) {
 		other = ask_others(m, id, CMAN_REG_TAKE);
-		if (other == CMAN_REG_UNKNOWN || other == CMAN_REG_TAKE ||
-		    other == CMAN_REG_COMMIT)
+		if (other == CMAN_REG_UNKNOWN || other == CMAN_REG_TAKE || other == CMAN_REG_COMMIT)
 			value = journal_settle(&m->journal, id, CMAN_REG_LIVE);
 	}
 	return cman_handover_owner(value) == CMAN_OWNER_TARGET ? CMAN_ORDER_ACTIVATE :
-								   CMAN_ORDER_DISCARD;
+								 CMAN_ORDER_DISCARD;
 }
 
 static void order_free(struct order *o, void *arg)
@@ -304,8 +302,10 @@ static int adopt(struct manager *m)
 		event_add(m, LOG_WARNING, "the configuration was not read again: %s", error.text);
 	json_decref(changes);
 	instance_sync(m);
-	event_add(m, LOG_NOTICE, "adopted %u sessions in %u gateways of the instance whose manager "
-		  "had died", instance_sessions(m), m->ncells);
+	event_add(m, LOG_NOTICE,
+		  "adopted %u sessions in %u gateways of the instance whose manager "
+		  "had died",
+		  instance_sessions(m), m->ncells);
 	return 0;
 }
 
@@ -621,7 +621,8 @@ void instance_shutdown(struct manager *m, uint32_t drain_s)
 		end_cells(m);
 		return;
 	}
-	event_add(m, LOG_NOTICE, "draining: %u sessions, at most %u s", instance_sessions(m), drain_s);
+	event_add(m, LOG_NOTICE, "draining: %u sessions, at most %u s", instance_sessions(m),
+		  drain_s);
 	m->drain_timer = timer_begin(m, on_drain, 0, 50, m);
 }
 

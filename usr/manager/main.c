@@ -43,13 +43,15 @@ static const struct cmand_option {
 
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: cmand [OPTION]...\n"
-		   "Runs one instance of the connection manager. cmanctl(8) starts and steers it.\n\n");
+	fprintf(f,
+		"usage: cmand [OPTION]...\n"
+		"Runs one instance of the connection manager. cmanctl(8) starts and steers it.\n\n");
 	for (size_t i = 0; i < NOPTIONS; i++) {
 		char left[64];
 
-		snprintf(left, sizeof(left), "-%c, --%s%s%s", options[i].short_name, options[i].name,
-			 options[i].metavar ? " " : "", options[i].metavar ? options[i].metavar : "");
+		snprintf(left, sizeof(left), "-%c, --%s%s%s", options[i].short_name,
+			 options[i].name, options[i].metavar ? " " : "",
+			 options[i].metavar ? options[i].metavar : "");
 		fprintf(f, "  %-24s %s\n", left, options[i].help);
 	}
 }
@@ -165,7 +167,9 @@ static int load(struct manager *m)
 	}
 	snprintf(m->alias, sizeof(m->alias), "%s", m->ic->alias);
 	snprintf(m->name, sizeof(m->name), "%s%s", m->alias,
-		 old ? "_old" : m->opt.migrate || m->opt.rescue ? "_new" : "");
+		 old				 ? "_old" :
+		 m->opt.migrate || m->opt.rescue ? "_new" :
+						   "");
 	if (cman_proc_user(m->ic->user, &m->uid, &m->gid)) {
 		fprintf(stderr, "%s:%u: user: there is no user %s\n", m->opt.file, m->ic->line,
 			m->ic->user ? m->ic->user : "nobody");
@@ -306,8 +310,8 @@ int main(int argc, char **argv)
 	if (err) {
 		if (m->start_stderr >= 0)
 			dprintf(m->start_stderr,
-				"cmand: instance %s did not start: %s; the log says why\n", m->alias,
-				strerror(-err));
+				"cmand: instance %s did not start: %s; the log says why\n",
+				m->alias, strerror(-err));
 		return 1;
 	}
 	if (cman_proc_limit_manager()) {

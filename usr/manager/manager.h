@@ -170,7 +170,7 @@ struct manager {
 	struct client *clients;
 
 	/* shutdown, drain */
-	bool rescuing; /* one at a time */
+	bool rescuing;		  /* one at a time */
 	uv_timer_t *rescue_retry; /* a manager that was killed may still be dying */
 	unsigned int rescue_tries;
 	bool stopping;
@@ -182,7 +182,7 @@ struct manager {
 	/* handover: at most one at a time */
 	struct source *source; /* giving away now */
 	struct target *target; /* taking now, or has taken: keeps the report */
-	bool is_old; /* gave its name away */
+	bool is_old;	       /* gave its name away */
 };
 
 extern const char *const cman_version;
@@ -191,7 +191,7 @@ extern const char *const cman_version;
 void procs_fill(struct cman_cell_env *env);
 
 /* instance.c */
-int instance_start(struct manager *m);	 /* fresh, or adopts what lives; 0 or -errno, logged */
+int instance_start(struct manager *m); /* fresh, or adopts what lives; 0 or -errno, logged */
 /* Beside another one, as ALIAS_new, whose run directory is made: listeners are inherited. */
 int instance_start_beside(struct manager *m);
 /*
@@ -201,7 +201,7 @@ int instance_start_beside(struct manager *m);
 int instance_claim_steering(struct manager *m);
 /* Takes the name ALIAS from whoever had it, dead or agreed, and accepts. 0 or -errno. */
 int instance_claim_name(struct manager *m);
-void instance_ready(struct manager *m);	 /* tells systemd and the foreground process */
+void instance_ready(struct manager *m); /* tells systemd and the foreground process */
 /*
  * Stops for good: @drain_s 0 ends sessions at once. Called again while it drains, with 0: no more
  * patience. Ends the loop when done.
@@ -215,7 +215,7 @@ void instance_sync(struct manager *m);
 
 /* rundir.c: everything of one instance lies in RUN_DIR/NAME/; RUN_DIR/NAME.sock is a link into it */
 char *rundir_path(const struct manager *m, const char *name, const char *file, char *buf,
-		  size_t size); /* file NULL: the folder */
+		  size_t size);			      /* file NULL: the folder */
 int rundir_make(struct manager *m, const char *name); /* + lock; -EWOULDBLOCK: somebody has it */
 bool rundir_exists(const struct manager *m, const char *name);
 /* Takes the lock of an existing folder. -EWOULDBLOCK: its manager lives. */

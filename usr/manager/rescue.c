@@ -35,11 +35,11 @@
 #include "usr/sys/proc.h"
 #include "usr/sys/sock.h"
 
-#define STOP_MS 1000
+#define STOP_MS	 1000
 #define RETRY_MS 200
-#define RETRIES 20
-#define MARK_MS 100 /* a gateway that does not come out of a mark in this time hangs in it */
-#define BATCH	32
+#define RETRIES	 20
+#define MARK_MS	 100 /* a gateway that does not come out of a mark in this time hangs in it */
+#define BATCH	 32
 
 struct origin { /* a cell of the other instance */
 	struct cman_cell *shared;
@@ -47,7 +47,7 @@ struct origin { /* a cell of the other instance */
 	struct cman_pipe *pipes;
 	int keeper; /* pidfd of a stopped process with the table; -1: none lives */
 	pid_t pid[CMAN_ROLES];
-	uid_t uid; /* that the cells run as */
+	uid_t uid;	  /* that the cells run as */
 	bool was_stopped; /* by somebody else: not ours to let go on */
 	uint8_t *buffers;
 	size_t buffers_size;
@@ -257,7 +257,7 @@ static bool ours_to_take(struct rescue *r, const struct cman_slot *s);
 static void finish(struct rescue *r)
 {
 	struct manager *m = r->m;
-	void (*done)(struct manager *m) = r->done;
+	void (*done)(struct manager * m) = r->done;
 
 	for (uint32_t g = 0; g < r->maps.gateways; g++) {
 		__atomic_store_n(&r->origin[g].shared->quit, 1, __ATOMIC_RELEASE);
@@ -267,8 +267,9 @@ static void finish(struct rescue *r)
 			if (!ours_to_take(r, &r->origin[g].slots[i]))
 				r->origin[g].slots[i].state = CMAN_SLOT_FREE;
 	}
-	event_add(m, LOG_NOTICE, "took in %u sessions of %s without its help; %u could not be taken",
-		  r->moved, r->name, r->lost);
+	event_add(m, LOG_NOTICE,
+		  "took in %u sessions of %s without its help; %u could not be taken", r->moved,
+		  r->name, r->lost);
 	/* it may have been renamed meanwhile */
 	if (rundir_name_of(m, r->lock_fd, r->name))
 		rescue_bury(m, r->name);
@@ -309,8 +310,8 @@ static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
 		break;
 	case CMAN_SLOT_LEAVING: /* it was the source: ours already if we went live */
 		journal_of_slot(&r->journal, s, &id);
-		if (id && cman_handover_owner(journal_settle(&r->m->journal, id,
-							     CMAN_REG_DROP)) == CMAN_OWNER_TARGET)
+		if (id && cman_handover_owner(journal_settle(&r->m->journal, id, CMAN_REG_DROP)) ==
+				  CMAN_OWNER_TARGET)
 			return false;
 		break;
 	default:
@@ -428,9 +429,9 @@ static void fill_slot(struct rescue *r, uint32_t k, uint32_t *at, uint32_t *pipe
 	new.flags &= (__u8)~CMAN_SLOT_RESET;
 	new.client_fd = (int)r->take.number[(*at)++];
 	new.server_fd = 0;
-	if (!unconnected || (old->server_fd > 0 && cman_sock_cookie(r->fds[*at]) ==
-							   old->server_cookie &&
-			     old->server_cookie))
+	if (!unconnected ||
+	    (old->server_fd > 0 && cman_sock_cookie(r->fds[*at]) == old->server_cookie &&
+	     old->server_cookie))
 		new.server_fd = (int)r->take.number[(*at)++];
 	if (unconnected)
 		new.flags |= CMAN_SLOT_UNCONNECTED;
@@ -624,7 +625,8 @@ void rescue_leftovers(struct manager *m)
 			continue;
 		}
 		if (err) {
-			event_add(m, LOG_ERR, "the sessions of %s could not be taken in: %s", name, why);
+			event_add(m, LOG_ERR, "the sessions of %s could not be taken in: %s", name,
+				  why);
 			close(lock_fd);
 			continue;
 		}
@@ -744,8 +746,8 @@ void rescue_bury(struct manager *m, const char *name)
 		for (uint32_t g = 0; g < maps.gateways; g++)
 			for (uint32_t i = 0; i < maps.cells[g].high && i < maps.slots_per_cell;
 			     i++) {
-				const struct cman_slot *s =
-					&maps.sessions[(size_t)g * maps.slots_per_cell + i];
+				const struct cman_slot
+					*s = &maps.sessions[(size_t)g * maps.slots_per_cell + i];
 				char text[CMAN_ENDPOINT_TEXT];
 
 				if (s->state < CMAN_SLOT_ACCEPTED ||
@@ -767,4 +769,3 @@ void rescue_bury(struct manager *m, const char *name)
 	cman_maps_unpin(name);
 	rundir_remove(m, name);
 }
-

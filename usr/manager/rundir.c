@@ -25,7 +25,8 @@
 #define RENAME_EXCHANGE (1 << 1)
 #endif
 
-char *rundir_path(const struct manager *m, const char *name, const char *file, char *buf, size_t size)
+char *rundir_path(const struct manager *m, const char *name, const char *file, char *buf,
+		  size_t size)
 {
 	if (file)
 		snprintf(buf, size, "%s/%s/%s", m->ic->run_dir, name, file);

@@ -166,7 +166,8 @@ static void on_ended(struct order *o, void *arg)
 	event(p->src, p->answer, id, p->n);
 }
 
-static void end_parcel(struct source *s, uint64_t id, enum cman_order op, enum cman_event_type answer)
+static void end_parcel(struct source *s, uint64_t id, enum cman_order op,
+		       enum cman_event_type answer)
 {
 	struct parcel *p = parcel_of(s, id);
 
@@ -392,8 +393,7 @@ static void resume(struct source *s, bool certain)
 {
 	struct manager *m = s->m;
 
-	if (!certain &&
-	    journal_settle(&m->journal, name_id(s), CMAN_REG_ABORT) == CMAN_REG_TAKE)
+	if (!certain && journal_settle(&m->journal, name_id(s), CMAN_REG_ABORT) == CMAN_REG_TAKE)
 		return; /* the new one lives and has it: we stay the old one */
 	rundir_follow(m);
 	rundir_refresh(m);
@@ -459,8 +459,10 @@ static void on_yield(uv_timer_t *t)
 		instance_leave(m);
 		return;
 	}
-	event_add(m, LOG_WARNING, "the manager ends, so that the new instance takes the %u sessions "
-		  "that are still here", instance_sessions(m));
+	event_add(m, LOG_WARNING,
+		  "the manager ends, so that the new instance takes the %u sessions "
+		  "that are still here",
+		  instance_sessions(m));
 	_exit(0);
 }
 
@@ -492,7 +494,8 @@ static void over(struct source *s, bool ok)
 	if (ok) {
 		CMAN_CRASH(SOURCE_OVER);
 		m->maps.instance->state = CMAN_DRAINING;
-		event_add(m, LOG_NOTICE, "the handover to release %s is over: %u sessions moved, %u stay",
+		event_add(m, LOG_NOTICE,
+			  "the handover to release %s is over: %u sessions moved, %u stay",
 			  s->peer.release, s->h.moved, instance_sessions(m));
 		peer_close(&s->peer);
 		s->end = timer_begin(m, on_end, 0, 20, s);
@@ -612,8 +615,7 @@ static void run(struct source *s, const struct cman_effect *e)
 			CMAN_CRASH(SOURCE_NAMED);
 		break;
 	case CMAN_EF_JOURNAL:
-		journal_must(cman_journal_write(&s->m->journal, e->id, e->value,
-						e->count));
+		journal_must(cman_journal_write(&s->m->journal, e->id, e->value, e->count));
 		break;
 	case CMAN_EF_DECIDE:
 		decide(s, e);
@@ -675,8 +677,9 @@ static void feed(struct source *s, struct cman_event ev)
 			if (s->peer.open && next.type <= CMAN_EV_FINISHED) {
 				peer_reject(&s->peer, "this frame does not belong here");
 				peer_close(&s->peer);
-				s->queue[s->tail++ % 64] =
-					(struct cman_event){ .type = CMAN_EV_PEER_LOST };
+				s->queue[s->tail++ % 64] = (struct cman_event){
+					.type = CMAN_EV_PEER_LOST
+				};
 			}
 			continue;
 		}
@@ -860,8 +863,8 @@ bool source_cancel(struct manager *m, bool rollback)
 {
 	if (!m->source || m->source->over)
 		return false;
-	feed(m->source, (struct cman_event){ .type = CMAN_EV_CANCEL, .local = true,
-					     .rollback = rollback });
+	feed(m->source,
+	     (struct cman_event){ .type = CMAN_EV_CANCEL, .local = true, .rollback = rollback });
 	return true;
 }
 

@@ -227,8 +227,8 @@ static int fill(struct parcel *p)
 		s->batch = (__u16)p->id;
 		s->client_port = ws.client_port;
 		memcpy(s->client_addr, ws.client_addr, 16);
-		rule = cman_rules_find(m->maps.ruletab, m->maps.instance->nrules,
-				       (uint32_t)service, s->client_addr);
+		rule = cman_rules_find(m->maps.ruletab, m->maps.instance->nrules, (uint32_t)service,
+				       s->client_addr);
 		s->rule = (__u16)(rule < 0 ? 0 : rule + 1);
 		p->session[k] = s->id;
 		CMAN_CRASH(TARGET_FILLED);
@@ -534,15 +534,16 @@ json_t *target_report(struct manager *m)
 	qsort(t->blackout_us, t->nblackout, sizeof(*t->blackout_us), compare_u32);
 	report = json_pack("{s:s,s:s,s:i,s:o,s:i,s:I,s:f,s:f,s:{s:I,s:I,s:I},s:I,s:{s:i,s:s,s:b},"
 			   "s:{s:i,s:s}}",
-			   "instance", m->alias, "via", "fd", "moved", (int)t->h.moved, "left", left,
-			   "failed", (int)t->h.failed, "new_connections_refused",
+			   "instance", m->alias, "via", "fd", "moved", (int)t->h.moved, "left",
+			   left, "failed", (int)t->h.failed, "new_connections_refused",
 			   (json_int_t)refused_here(m), "duration_ms",
 			   (double)((t->over_ns - t->begun_ns) / 1000) / 1e3, "moving_ms",
-			   t->named_ns ? (double)((t->over_ns - t->named_ns) / 1000) / 1e3 : 0.0, "blackout_us", "p50",
-			   percentile(t, 500), "p99", percentile(t, 990), "max",
-			   percentile(t, 1000), "bytes_in_flight", (json_int_t)t->in_flight, "old",
-			   "pid", (int)t->peer.pid, "version", t->peer.release, "exited",
-			   (int)t->old_exited, "new", "pid", (int)getpid(), "version", cman_version);
+			   t->named_ns ? (double)((t->over_ns - t->named_ns) / 1000) / 1e3 : 0.0,
+			   "blackout_us", "p50", percentile(t, 500), "p99", percentile(t, 990),
+			   "max", percentile(t, 1000), "bytes_in_flight", (json_int_t)t->in_flight,
+			   "old", "pid", (int)t->peer.pid, "version", t->peer.release, "exited",
+			   (int)t->old_exited, "new", "pid", (int)getpid(), "version",
+			   cman_version);
 	return report;
 }
 
@@ -555,8 +556,9 @@ static void answer_waiting(struct target *t)
 			client_reply(t->waiting[k], report);
 		else {
 			client_error(t->waiting[k], 1, "the migration was broken off: %s",
-				     t->why[0] ? t->why : "the old instance has died; its sessions "
-							  "were taken over as far as they lived");
+				     t->why[0] ? t->why :
+						 "the old instance has died; its sessions "
+						 "were taken over as far as they lived");
 			json_decref(report);
 		}
 	}
@@ -574,8 +576,9 @@ static void final(struct target *t)
 	cman_hold_apply(&t->m->maps);
 	if (t->m->maps.instance->state == CMAN_MIGRATING)
 		t->m->maps.instance->state = CMAN_RUNNING;
-	event_add(t->m, LOG_NOTICE, "took over %u sessions from release %s in %.1f ms; %u stayed there",
-		  t->h.moved, t->peer.release, (double)(t->over_ns - t->begun_ns) / 1e6, t->nleft);
+	event_add(t->m, LOG_NOTICE,
+		  "took over %u sessions from release %s in %.1f ms; %u stayed there", t->h.moved,
+		  t->peer.release, (double)(t->over_ns - t->begun_ns) / 1e6, t->nleft);
 	answer_waiting(t);
 }
 
@@ -647,7 +650,8 @@ static void take_left(struct target *t, const struct cman_frame *f)
 			return;
 		t->left = more;
 		t->left[t->nleft].id = id;
-		snprintf(t->left[t->nleft].reason, sizeof(t->left[0].reason), "%.*s", (int)n, reason);
+		snprintf(t->left[t->nleft].reason, sizeof(t->left[0].reason), "%.*s", (int)n,
+			 reason);
 		t->nleft++;
 	}
 }
@@ -676,8 +680,7 @@ static void run(struct target *t, const struct cman_effect *e)
 			CMAN_CRASH(TARGET_READY);
 		break;
 	case CMAN_EF_JOURNAL:
-		journal_must(cman_journal_write(&t->m->journal, e->id, e->value,
-						e->count));
+		journal_must(cman_journal_write(&t->m->journal, e->id, e->value, e->count));
 		if (e->value == CMAN_REG_PREPARED)
 			CMAN_CRASH(TARGET_PREPARED);
 		break;
@@ -739,8 +742,9 @@ static void feed(struct target *t, struct cman_event ev)
 			if (t->peer.open && next.type <= CMAN_EV_FINISHED) {
 				peer_reject(&t->peer, "this frame does not belong here");
 				peer_close(&t->peer);
-				t->queue[t->tail++ % 64] =
-					(struct cman_event){ .type = CMAN_EV_PEER_LOST };
+				t->queue[t->tail++ % 64] = (struct cman_event){
+					.type = CMAN_EV_PEER_LOST
+				};
 			}
 			continue;
 		}
@@ -783,8 +787,7 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 		why = peer_check_hello(&t->peer, f);
 		cman_frame_u32(f, CMAN_TAG_SESSIONS, &t->expected);
 		if (!why && t->peer.journal.fd < 0 &&
-		    cman_journal_open(rundir_path(t->m, t->m->alias, "journal", path,
-						  sizeof(path)),
+		    cman_journal_open(rundir_path(t->m, t->m->alias, "journal", path, sizeof(path)),
 				      &t->peer.journal))
 			why = "the running instance's journal cannot be opened";
 		if (why) {
@@ -849,7 +852,8 @@ static void on_lost(void *arg, bool dead)
 
 static bool overdue(const struct target *t)
 {
-	uint32_t timeout_s = t->m->opt.timeout_s ? t->m->opt.timeout_s : t->m->ic->handover_timeout_s;
+	uint32_t timeout_s = t->m->opt.timeout_s ? t->m->opt.timeout_s :
+						   t->m->ic->handover_timeout_s;
 
 	return cman_now_ns() - t->begun_ns > (uint64_t)(timeout_s + OVERDUE_S) * 1000000000u;
 }
@@ -873,8 +877,7 @@ static void on_tick(uv_timer_t *timer)
 		if (!cman_handover_in_flight(&t->h) && t->h.highest)
 			peer_send_simple(&t->peer, CMAN_FRAME_QUERY, t->h.highest, false);
 	}
-	if (t->quiet < limit ||
-	    (starting ? t->h.busy : !waits && !t->h.highest && !overdue(t)))
+	if (t->quiet < limit || (starting ? t->h.busy : !waits && !t->h.highest && !overdue(t)))
 		return;
 	if (t->quiet == limit)
 		event_add(t->m, LOG_WARNING, "the old instance (pid %d) does not answer any more",
@@ -1006,8 +1009,8 @@ bool target_cancel(struct manager *m, bool rollback)
 {
 	if (!m->target || m->target->over || m->target->h.phase == CMAN_HO_OVER)
 		return false;
-	feed(m->target, (struct cman_event){ .type = CMAN_EV_CANCEL, .local = true,
-					     .rollback = rollback });
+	feed(m->target,
+	     (struct cman_event){ .type = CMAN_EV_CANCEL, .local = true, .rollback = rollback });
 	return true;
 }
 
@@ -1052,8 +1055,9 @@ void target_wait(struct manager *m, struct client *c)
 	struct target *t = m->target;
 
 	if (!t || t->nwaiting == sizeof(t->waiting) / sizeof(*t->waiting)) {
-		client_error(c, 1, t ? "too many wait for the report already" :
-				       "no migration ran since this instance started");
+		client_error(c, 1,
+			     t ? "too many wait for the report already" :
+				 "no migration ran since this instance started");
 		return;
 	}
 	client_on_close(c, waiting_gone, c);

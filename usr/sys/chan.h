@@ -24,7 +24,7 @@
 struct cman_chan_out;
 
 struct cman_chan {
-	int fd; /* owned */
+	int fd;		 /* owned */
 	const char *why; /* the last error, as a sentence for the peer and the log */
 	uint8_t *in;
 	size_t in_used, in_size;

@@ -12,6 +12,7 @@
  * Returns 0 and a conf to free with cman_conf_free(); or -errno (-EINVAL for anything wrong in the
  * file, -ENOENT, -EACCES for the file itself) with *ret_error filled and nothing to free.
  */
-int cman_conf_load(const char *file, struct cman_conf **ret_conf, struct cman_conf_error *ret_error);
+int cman_conf_load(const char *file, struct cman_conf **ret_conf,
+		   struct cman_conf_error *ret_error);
 
 #endif

@@ -34,8 +34,8 @@
 	/* roles */ \
 	X(ROLE_CLAIMED) X(ROLE_CLONED) X(ROLE_CHILD) X(ROLE_TAKEN) X(KEEPER_PIDFD) \
 	/* orders of a handover, in the gateway */ \
-	X(ORDER_SEEN) X(FREEZE_EPOLL) X(FREEZE_STATE) X(THAW_SLOT) X(RELEASE_PIPE) X(RELEASE_CLIENT) \
-	X(RELEASE_SERVER) X(RELEASE_FREE) X(RESERVE_SLOT) X(RESERVE_PIPE) X(ACTIVATE_STATE) \
+	X(ORDER_SEEN) X(FREEZE_EPOLL) X(FREEZE_STATE) X(THAW_SLOT) X(RELEASE_CLIENT) \
+	X(RELEASE_FREE) X(RESERVE_SLOT) X(RESERVE_PIPE) X(ACTIVATE_STATE) \
 	X(DISCARD_SLOT) X(ORDER_DONE) X(ORDER_ACKED) \
 	/* keeper */ \
 	X(KEEPER_GIVE) X(KEEPER_TAKE_GOT) X(KEEPER_TAKE_TOLD) \
@@ -71,8 +71,8 @@ void cman_crash_here(enum cman_crash_point point);
 #define CMAN_CRASH(name) cman_crash_here(CMAN_CRASH_##name)
 #else
 #define cman_crash_init(instance, cell) ((void)(instance), (void)(cell))
-#define CMAN_CRASH(name)                                                                           \
-	do {                                                                                       \
+#define CMAN_CRASH(name) \
+	do { \
 	} while (0)
 #endif
 

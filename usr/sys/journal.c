@@ -18,7 +18,7 @@
 #include "usr/sys/journal.h"
 
 /* Room for 8192 records is taken at once: a full tmpfs must not stop a handover half-way. */
-#define RESERVED (256 * 1024)
+#define RESERVED     (256 * 1024)
 #define MAGIC	     0x434d4a31u /* "CMJ1" */
 #define LOCK_WAIT_MS 2000
 

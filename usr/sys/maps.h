@@ -18,7 +18,7 @@
 
 #include "bpf/cman_maps.h"
 
-#define CMAN_BPFFS "/sys/fs/bpf"
+#define CMAN_BPFFS    "/sys/fs/bpf"
 #define CMAN_PIN_ROOT CMAN_BPFFS "/cman"
 
 struct cman_maps {
@@ -34,7 +34,7 @@ struct cman_maps {
 	uint32_t gateways, slots_per_cell;
 	int instance_fd, services_fd, ruletab_fd, sessions_fd, pipes_fd, cells_fd;
 	int addresses_fd, rules_fd, listeners_fd, counters_fd;
-	int steer_fd; /* the program; -1 after cman_maps_open() of a foreign release is fine */
+	int steer_fd;  /* the program; -1 after cman_maps_open() of a foreign release is fine */
 	char dir[128]; /* CMAN_PIN_ROOT/ALIAS */
 };
 

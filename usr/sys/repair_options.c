@@ -67,7 +67,8 @@ static const struct option table[CMAN_REPAIR_OPTIONS] = {
 #define LATE		    .phase = PHASE_LATE
 	O(REUSEADDR, "reuseaddr", SOL_SOCKET, SO_REUSEADDR, LATE),
 	O(REUSEPORT, "reuseport", SOL_SOCKET, SO_REUSEPORT, EARLY),
-	O(V6ONLY, "v6only", IPPROTO_IPV6, IPV6_V6ONLY, EARLY, .flags = ONLY6 | ASK),
+	/* bind() to an address that is not mapped sets it, which changes nothing for a connection */
+	O(V6ONLY, "v6only", IPPROTO_IPV6, IPV6_V6ONLY, EARLY, .flags = ONLY6 | ASK | GROWS),
 	O(FREEBIND, "freebind", IPPROTO_IP, IP_FREEBIND, EARLY),
 	O(TRANSPARENT, "transparent", IPPROTO_IP, IP_TRANSPARENT, EARLY),
 	O(MARK_OF_SOCKET, "mark", SOL_SOCKET, SO_MARK, EARLY),
