@@ -2,7 +2,7 @@
 /*
  * libcman's TCP_REPAIR (usr/include/cman/repair.h) on real connections: one end is moved to a new socket,
  * the other end is watched. Every move proves the same (move(), after()): same state and queue lengths
- * before the guard opens, not a packet while frozen or in repair, every byte in order afterwards, no RST.
+ * before the guard opens, not a packet between import and release, every byte in order afterwards, no RST.
  *
  * usage: repair PEER_NAMESPACE [matrix|rest|bench]	(repair.sh)
  *
@@ -177,7 +177,7 @@ static bool move(struct lab_conn *c, const char *what)
 	struct cman_repair_image now = { 0 };
 	struct look before = look(c->host), after;
 	const char *why = "";
-	uint64_t leaked = lab_leaked();
+	uint64_t leaked;
 	bool good = true;
 	int err, n;
 
@@ -191,6 +191,8 @@ static bool move(struct lab_conn *c, const char *what)
 		lab_diag("%s: export: %s: %s", what, strerror(-err), why);
 		return false;
 	}
+	/* until here the old socket's timers may have sent something */
+	leaked = lab_leaked();
 	err = cman_repair_import(&image, NULL, &c->host, &why);
 	if (err) {
 		lab_diag("%s: import: %s: %s", what, strerror(-err), why);
@@ -285,7 +287,7 @@ static bool arrange(struct lab_conn *c, int state, enum queues q, const char **r
 		out = 0;
 	/* the peer's window closes, or not */
 	buffers(c->host, q == MEGA ? 4 * MB : 0, q == MEGA || q == UNSENT ? 4 * MB : 0);
-	buffers(c->peer, q == UNSENT ? 20000 : q == MEGA ? 100000 : 0, q == MEGA ? 4 * MB : 0);
+	buffers(c->peer, q == MEGA ? 100000 : 0, q == MEGA ? 4 * MB : 0);
 	if (in && lab_peer_write(c, in) != in)
 		lab_die("the peer cannot write %zu", in);
 	if (in && !lab_wait_inq(c->host, (int)in))
@@ -395,6 +397,899 @@ static void matrix(void)
 	lab_diag("retransmits in all: %d", retransmits);
 }
 
+/* --- one socket, moved again and again */
+
+static void repeated(enum lab_family family, bool host_accepts)
+{
+	struct lab_counters before, after;
+	struct lab_conn c;
+	uint64_t start, took, total = 0;
+	bool good = true;
+	int i;
+
+	lab_connect(&c, family, host_accepts);
+	before = lab_counters();
+	for (i = 0; i < 200 && good; i++) {
+		/* growing, both ways; some of it is in the queues, some on its way */
+		lab_host_write(&c, (size_t)i * 300);
+		lab_peer_write(&c, (size_t)i * 200);
+		if (i % 3 == 0)
+			good = lab_read(&c);
+		lab_guard_close();
+		if (i % 2)
+			lab_host_write(&c, 500);
+		lab_peer_write(&c, 700);
+		start = lab_now_us();
+		good = good && move(&c, "repeated");
+		took = lab_now_us() - start;
+		total += took;
+		lab_guard_open();
+		if (good && i % 5 == 4)
+			good = lab_settle(&c, 5000);
+	}
+	good = good && finish(&c, 5000);
+	after = lab_counters();
+	lab_ok(good && after.resets == before.resets,
+	       "200 moves of one %s socket that has %s, with growing data", lab_family_name[family],
+	       host_accepts ? "accepted" : "connected");
+	lab_diag("moves %d, bytes %llu and %llu, retransmits %llu, RSTs %llu, a move %llu us", i,
+		 (unsigned long long)c.host_sent, (unsigned long long)c.peer_sent,
+		 (unsigned long long)(after.retransmits - before.retransmits),
+		 (unsigned long long)(after.resets - before.resets),
+		 (unsigned long long)(total / (unsigned int)(i ? i : 1)));
+	lab_close(&c);
+}
+
+/* --- sequence numbers around 2^32 */
+
+static int take_out(int fd, struct cman_repair_image *im)
+{
+	const char *why = "";
+	int err = cman_repair_freeze(fd, im, &why);
+
+	if (!err)
+		err = cman_repair_export(fd, im, &why);
+	if (!err)
+		err = cman_repair_close(fd, &why);
+	if (err)
+		lab_diag("taking out: %s: %s", strerror(-err), why);
+	return err;
+}
+
+static int put_in(struct cman_repair_image *im, int *ret_fd)
+{
+	const char *why = "";
+	int err = cman_repair_import(im, NULL, ret_fd, &why);
+
+	if (err)
+		lab_diag("putting in: %s: %s", strerror(-err), why);
+	return err;
+}
+
+/* Both ends of a fresh connection are made anew, @host_at and @peer_at being what they send next. */
+static void set_sequences(struct lab_conn *c, uint32_t host_at, uint32_t peer_at)
+{
+	struct cman_repair_image h = { 0 }, p = { 0 };
+	const char *why = "";
+	uint32_t dh, dp;
+
+	lab_guard_close();
+	if (take_out(c->host, &h) || take_out(c->peer, &p))
+		lab_die("cannot take the ends out");
+	dh = host_at - h.send_seq;
+	dp = peer_at - p.send_seq;
+	h.send_seq += dh;
+	h.recv_seq += dp;
+	h.window.snd_wl1 += dp;
+	h.window.rcv_wup += dp;
+	p.send_seq += dp;
+	p.recv_seq += dh;
+	p.window.snd_wl1 += dh;
+	p.window.rcv_wup += dh;
+	if (put_in(&h, &c->host))
+		lab_die("host");
+	lab_enter_peer();
+	if (put_in(&p, &c->peer))
+		lab_die("peer");
+	lab_leave_peer();
+	if (cman_repair_release(c->host, &h, NULL, &why) ||
+	    cman_repair_release(c->peer, &p, NULL, &why))
+		lab_die("release: %s", why);
+	cman_repair_free(&h);
+	cman_repair_free(&p);
+	lab_guard_open();
+	usleep(1000);
+}
+
+static void wrap_around(void)
+{
+	/* what lies at 0: the first byte, the last, the FIN, a byte of a queue; half way round */
+	static const uint32_t at[] = {
+		0,	    0xffffffff,	    (uint32_t)-5000, (uint32_t)-9000, (uint32_t)-20000,
+		0x7fffffff, (uint32_t)-9001
+	};
+	static const int states[] = { ESTABLISHED, CLOSE_WAIT, FIN_WAIT1,
+				      FIN_WAIT2,   CLOSING,    LAST_ACK };
+	static const enum queues queues[] = { EMPTY, UNREAD, UNACKED, BOTH };
+
+	for (size_t s = 0; s < sizeof(states) / sizeof(states[0]); s++) {
+		bool good = true;
+		int n = 0;
+
+		for (size_t a = 0; a < sizeof(at) / sizeof(at[0]); a++) {
+			for (size_t q = 0; q < 4 && good; q++) {
+				struct lab_conn c;
+				const char *why;
+				char what[64];
+
+				snprintf(what, sizeof(what), "at %u, %s", at[a],
+					 queues_name[queues[q]]);
+				lab_connect(&c, (a + q) % 2 ? LAB_V6 : LAB_V4, true);
+				set_sequences(&c, at[a], at[a]);
+				if (arrange(&c, states[s], queues[q], &why)) {
+					good = move(&c, what);
+					lab_guard_open();
+					good = good && finish(&c, 5000);
+					n++;
+				}
+				lab_close(&c);
+			}
+		}
+		lab_ok(good, "sequence numbers around 2^32 in %s, %d cases", state_name[states[s]],
+		       n);
+	}
+}
+
+/* --- what was negotiated does not depend on the sysctls of the new place */
+
+static void sysctl(const char *name, int value)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/%s", name);
+	f = fopen(path, "we");
+	if (!f || fprintf(f, "%d\n", value) < 0 || fclose(f) != 0)
+		lab_die("%s", path);
+}
+
+static void negotiated(const char *name, int on, const char *text)
+{
+	struct cman_repair_image first;
+	struct lab_conn c;
+	uint64_t start;
+	bool good = true;
+
+	sysctl(name, !on);
+	lab_connect(&c, LAB_V4, true);
+	sysctl(name, on);
+	for (int i = 0; i < 3 && good; i++) {
+		lab_host_write(&c, 20000);
+		lab_peer_write(&c, 20000);
+		usleep(2000);
+		lab_guard_close();
+		good = move(&c, text);
+		lab_guard_open();
+		if (!i)
+			first = image;
+		/* by WSCALE 0/0 the option counts as negotiated afterwards: it means the same */
+		if (((image.negotiated ^ first.negotiated) & ~4) || image.mss != first.mss ||
+		    image.snd_wscale != first.snd_wscale || image.rcv_wscale != first.rcv_wscale) {
+			lab_diag("negotiated %#x, scales %u %u, mss %u became %#x, %u %u, %u",
+				 first.negotiated, first.snd_wscale, first.rcv_wscale, first.mss,
+				 image.negotiated, image.snd_wscale, image.rcv_wscale, image.mss);
+			good = false;
+		}
+	}
+	start = lab_now_us();
+	for (int i = 0; i < 400 && good; i++) {
+		lab_host_write(&c, 10000);
+		lab_peer_write(&c, 10000);
+		good = lab_read(&c);
+		usleep(100);
+	}
+	good = good && finish(&c, 10000);
+	lab_ok(good, "%s", text);
+	lab_diag("negotiated %#x, scales %u %u, mss %u; then %llu kB in %llu ms", first.negotiated,
+		 first.snd_wscale, first.rcv_wscale, first.mss,
+		 (unsigned long long)(c.host_sent + c.peer_sent) / 1000,
+		 (unsigned long long)(lab_now_us() - start) / 1000);
+	sysctl(name, 1);
+	lab_close(&c);
+}
+
+/* --- every option with a value that it does not have by itself */
+
+static const struct {
+	int level, name;
+	int64_t value; /* of an int; 8 bytes for the pacing rate */
+	int id;
+	bool only6;
+} unusual[] = {
+	{ SOL_SOCKET, SO_REUSEADDR, 1, CMAN_REPAIR_REUSEADDR, false },
+	{ SOL_SOCKET, SO_REUSEPORT, 1, CMAN_REPAIR_REUSEPORT, false },
+	{ IPPROTO_IP, IP_FREEBIND, 1, CMAN_REPAIR_FREEBIND, false },
+	{ IPPROTO_IP, IP_TRANSPARENT, 1, CMAN_REPAIR_TRANSPARENT, false },
+	{ SOL_SOCKET, SO_MARK, 77, CMAN_REPAIR_MARK_OF_SOCKET, false },
+	{ IPPROTO_IP, IP_TOS, 0x28, CMAN_REPAIR_TOS, false },
+	{ IPPROTO_IPV6, IPV6_TCLASS, 0x48, CMAN_REPAIR_TCLASS, true },
+	{ SOL_SOCKET, SO_PRIORITY, 5, CMAN_REPAIR_PRIORITY, false },
+	{ IPPROTO_IP, IP_TTL, 33, CMAN_REPAIR_TTL, false },
+	{ IPPROTO_IPV6, IPV6_UNICAST_HOPS, 34, CMAN_REPAIR_HOPLIMIT, true },
+	{ IPPROTO_IP, IP_MINTTL, 3, CMAN_REPAIR_MINTTL, false },
+	{ IPPROTO_IPV6, IPV6_MINHOPCOUNT, 4, CMAN_REPAIR_MINHOPCOUNT, true },
+	{ IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO, CMAN_REPAIR_MTU_DISCOVER, false },
+	{ IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO, CMAN_REPAIR_MTU_DISCOVER6, true },
+	{ IPPROTO_IP, IP_RECVERR, 1, CMAN_REPAIR_RECVERR, false },
+	{ IPPROTO_IPV6, IPV6_RECVERR, 1, CMAN_REPAIR_RECVERR6, true },
+	{ IPPROTO_IPV6, 70 /* IPV6_AUTOFLOWLABEL */, 0, CMAN_REPAIR_AUTOFLOWLABEL, true },
+	{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1, CMAN_REPAIR_BIND_NO_PORT, false },
+	{ IPPROTO_IP, 51 /* IP_LOCAL_PORT_RANGE */, 40000 | 50000 << 16, CMAN_REPAIR_PORT_RANGE,
+	  false },
+	{ SOL_SOCKET, SO_DONTROUTE, 1, CMAN_REPAIR_DONTROUTE, false },
+	{ SOL_SOCKET, SO_OOBINLINE, 1, CMAN_REPAIR_OOBINLINE, false },
+	{ SOL_SOCKET, SO_BUSY_POLL, 7, CMAN_REPAIR_BUSY_POLL, false },
+	{ SOL_SOCKET, SO_ZEROCOPY, 1, CMAN_REPAIR_ZEROCOPY, false },
+	{ SOL_SOCKET, 74 /* SO_TXREHASH */, 0, CMAN_REPAIR_TXREHASH, false },
+	{ SOL_SOCKET, SO_MAX_PACING_RATE, 123456789, CMAN_REPAIR_MAX_PACING_RATE, false },
+	{ IPPROTO_TCP, TCP_NODELAY, 1, CMAN_REPAIR_NODELAY, false },
+	{ IPPROTO_TCP, TCP_CORK, 1, CMAN_REPAIR_CORK, false },
+	{ IPPROTO_TCP, TCP_KEEPIDLE, 100, CMAN_REPAIR_KEEPIDLE, false },
+	{ IPPROTO_TCP, TCP_KEEPINTVL, 11, CMAN_REPAIR_KEEPINTVL, false },
+	{ IPPROTO_TCP, TCP_KEEPCNT, 4, CMAN_REPAIR_KEEPCNT, false },
+	{ IPPROTO_TCP, TCP_SYNCNT, 3, CMAN_REPAIR_SYNCNT, false },
+	{ IPPROTO_TCP, TCP_LINGER2, 17, CMAN_REPAIR_LINGER2, false },
+	{ IPPROTO_TCP, TCP_DEFER_ACCEPT, 3, CMAN_REPAIR_DEFER_ACCEPT, false },
+	{ IPPROTO_TCP, TCP_USER_TIMEOUT, 54321, CMAN_REPAIR_USER_TIMEOUT, false },
+	{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, 40000, CMAN_REPAIR_NOTSENT_LOWAT, false },
+	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1, CMAN_REPAIR_THIN_LINEAR, false },
+	{ IPPROTO_TCP, TCP_INQ, 1, CMAN_REPAIR_INQ, false },
+	{ IPPROTO_TCP, TCP_TX_DELAY, 10, CMAN_REPAIR_TX_DELAY, false },
+	{ IPPROTO_TCP, 44, 5000, CMAN_REPAIR_RTO_MAX_MS, false },
+	{ IPPROTO_TCP, 45, 30000, CMAN_REPAIR_RTO_MIN_US, false },
+	{ IPPROTO_TCP, 46, 20000, CMAN_REPAIR_DELACK_MAX_US, false },
+	{ SOL_SOCKET, SO_RCVLOWAT, 2, CMAN_REPAIR_RCVLOWAT, false },
+	{ SOL_SOCKET, SO_PEEK_OFF, 0, CMAN_REPAIR_PEEK_OFF, false },
+	{ SOL_SOCKET, SO_RCVBUFFORCE, 300001, CMAN_REPAIR_RCVBUF, false },
+	{ SOL_SOCKET, SO_SNDBUFFORCE, 200001, CMAN_REPAIR_SNDBUF, false },
+	{ IPPROTO_TCP, TCP_WINDOW_CLAMP, 150000, CMAN_REPAIR_WINDOW_CLAMP, false },
+	{ SOL_SOCKET, SO_KEEPALIVE, 1, CMAN_REPAIR_KEEPALIVE, false },
+};
+
+static void options(enum lab_family family)
+{
+	struct cman_repair_image before = { 0 }, plain = { 0 }, after = { 0 };
+	struct timeval rcv = { 3, 250000 }, snd = { 4, 500000 };
+	struct linger linger = { 1, 9 };
+	uint64_t untouched;
+	struct lab_conn c;
+	const char *why = "";
+	bool good = true;
+	int err = 0, n;
+
+	lab_connect(&c, family, true);
+	cman_repair_describe(c.host, &plain, &why);
+	for (size_t i = 0; i < sizeof(unusual) / sizeof(unusual[0]); i++) {
+		socklen_t len = unusual[i].name == SO_MAX_PACING_RATE &&
+						unusual[i].level == SOL_SOCKET ?
+					8 :
+					4;
+
+		if (unusual[i].only6 && family == LAB_V4)
+			continue;
+		if (setsockopt(c.host, unusual[i].level, unusual[i].name, &unusual[i].value, len) <
+		    0)
+			lab_diag("%s: this kernel: %s", cman_repair_option_name(unusual[i].id),
+				 strerror(errno));
+	}
+	setsockopt(c.host, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	setsockopt(c.host, SOL_SOCKET, SO_RCVTIMEO, &rcv, sizeof(rcv));
+	setsockopt(c.host, SOL_SOCKET, SO_SNDTIMEO, &snd, sizeof(snd));
+	setsockopt(c.host, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+	setsockopt(c.host, SOL_SOCKET, SO_BINDTODEVICE, "eth0", 4);
+	fcntl(c.host, F_SETFL, 0);
+	lab_peer_write(&c, 1000);
+	lab_wait_inq(c.host, 1000);
+	cman_repair_describe(c.host, &before, &why);
+	/* which options did this test not touch? those that cannot be changed on a connection */
+	untouched = 0;
+	for (int i = 0; i < CMAN_REPAIR_OPTIONS; i++) {
+		if ((before.have & CMAN_REPAIR_BIT(i)) && before.option[i] == plain.option[i] &&
+		    i != CMAN_REPAIR_V6ONLY && i != CMAN_REPAIR_QUICKACK &&
+		    i != CMAN_REPAIR_REUSEADDR) {
+			lab_diag("%s is still %lld", cman_repair_option_name(i),
+				 (long long)before.option[i]);
+			untouched++;
+		}
+	}
+	lab_ok(!untouched, "%s: every option has an unusual value", lab_family_name[family]);
+
+	for (int i = 0; i < 3 && good; i++) {
+		lab_guard_close();
+		good = move(&c, "options");
+		lab_guard_open();
+	}
+	err = cman_repair_describe(c.host, &after, &why);
+	n = cman_repair_compare(&before, &after, differs, "options");
+	lab_ok(good && !err && !n && after.have == before.have && after.nonblock == before.nonblock,
+	       "%s: all %d options are the same after three moves", lab_family_name[family],
+	       __builtin_popcountll(after.have) + 3);
+	n = 0;
+	for (int i = 0; i < CMAN_REPAIR_OPTIONS; i++) {
+		if (after.option[i] != before.option[i] && i != CMAN_REPAIR_QUICKACK) {
+			lab_diag("%s: %lld, then %lld", cman_repair_option_name(i),
+				 (long long)before.option[i], (long long)after.option[i]);
+			n++;
+		}
+	}
+	lab_ok(n <= 2, "%s: buffers as they were, but for rounding", lab_family_name[family]);
+	setsockopt(c.host, SOL_SOCKET, SO_LINGER, &(struct linger){ 0, 0 }, sizeof(linger));
+	setsockopt(c.host, SOL_SOCKET, SO_DONTROUTE, &(int){ 0 }, sizeof(int));
+	setsockopt(c.host, IPPROTO_TCP, TCP_CORK, &(int){ 0 }, sizeof(int));
+	fcntl(c.host, F_SETFL, O_NONBLOCK);
+	lab_ok(finish(&c, 5000), "%s: and bytes go on", lab_family_name[family]);
+	lab_close(&c);
+}
+
+/* The options that the caller wants, and no others. */
+static void wanted(void)
+{
+	struct cman_repair_image im = { .want = CMAN_REPAIR_BIT(CMAN_REPAIR_NODELAY) };
+	struct lab_conn c;
+	const char *why = "";
+	int err;
+
+	lab_connect(&c, LAB_V4, true);
+	err = cman_repair_describe(c.host, &im, &why);
+	lab_ok(!err && (im.have & CMAN_REPAIR_BIT(CMAN_REPAIR_NODELAY)) &&
+		       !(im.have & CMAN_REPAIR_BIT(CMAN_REPAIR_TTL)),
+	       "only the wanted options are read");
+	lab_close(&c);
+}
+
+/* --- refusals */
+
+static void refused(int fd, int want, const char *reason, const char *what)
+{
+	struct cman_repair_image im = { 0 };
+	const char *why = "no reason";
+	int repair = 0, err = cman_repair_check(fd, &why);
+	socklen_t len = sizeof(repair);
+
+	lab_ok(err == want && strstr(why, reason), "%s is refused", what);
+	lab_diag("%s: %s", strerror(-err), why);
+	if (err != -EALREADY) {
+		getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &repair, &len);
+		lab_ok(!repair, "%s: not in repair", what);
+	}
+	cman_repair_free(&im);
+}
+
+/* freeze() alone must refuse too what could not be exported */
+static void not_frozen(int fd, int want, const char *what)
+{
+	struct cman_repair_image im = { 0 };
+	const char *why = "no reason";
+
+	lab_ok(cman_repair_freeze(fd, &im, &why) == want, "%s does not freeze", what);
+}
+
+static int with_capabilities(uint32_t drop, int (*what)(struct lab_conn *), struct lab_conn *c)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+		struct __user_cap_data_struct data[2];
+
+		syscall(SYS_capget, &head, data);
+		data[0].effective &= ~(1u << drop);
+		syscall(SYS_capset, &head, data);
+		_exit(what(c));
+	}
+	waitpid(pid, &status, 0);
+	return WEXITSTATUS(status);
+}
+
+static int check_says_eperm(struct lab_conn *c)
+{
+	const char *why = "";
+
+	return cman_repair_check(c->host, &why) == -EPERM && strstr(why, "CAP_NET_ADMIN") ? 0 : 1;
+}
+
+static int import_says_eperm(struct lab_conn *c)
+{
+	const char *why = "";
+	int fd;
+
+	(void)c;
+	return cman_repair_import(&image, NULL, &fd, &why) == -EPERM && strstr(why, "CAP_NET_RAW") ?
+		       0 :
+		       1;
+}
+
+static void refusals(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(9) };
+	struct sock_filter pass[] = { { BPF_RET | BPF_K, 0, 0, 0xffffffff } };
+	struct sock_fprog filter = { 1, pass };
+	struct tcp_md5sig md5 = { .tcpm_keylen = 3, .tcpm_key = "key" };
+	struct cman_repair_image im = { 0 };
+	struct lab_conn c;
+	const char *why = "";
+	int fd, l, pipe_fd[2], size;
+	socklen_t len;
+
+	inet_pton(AF_INET, "10.99.0.77", &at.sin_addr);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	refused(fd, -ENOTCONN, "not connected", "a new socket");
+	if (listen(fd, 1) == 0) {
+		refused(fd, -EOPNOTSUPP, "listening", "a listener");
+		not_frozen(fd, -EOPNOTSUPP, "a listener");
+	}
+	close(fd);
+
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	connect(fd, (struct sockaddr *)&at, sizeof(at));
+	refused(fd, -EOPNOTSUPP, "handshake", "SYN_SENT");
+	close(fd);
+
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	refused(fd, -EOPNOTSUPP, "not a TCP", "a UDP socket");
+	close(fd);
+	if (pipe(pipe_fd) == 0) {
+		why = "";
+		lab_ok(cman_repair_check(pipe_fd[0], &why) == -ENOTSOCK &&
+			       strstr(why, "not a socket"),
+		       "a pipe is refused");
+		close(pipe_fd[0]);
+		close(pipe_fd[1]);
+	}
+	lab_ok(cman_repair_check(-1, &why) == -EBADF, "no descriptor is refused");
+	lab_ok(cman_repair_check(-1, NULL) == -EBADF, "a reason need not be asked for");
+
+	fd = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
+	if (fd >= 0)
+		refused(fd, -EOPNOTSUPP, "MPTCP", "an MPTCP socket");
+	else
+		lab_diag("this kernel has no MPTCP");
+	close(fd);
+
+	/* MD5: keys at both ends, on the listener */
+	memcpy(&md5.tcpm_addr, &(struct sockaddr_in){ .sin_family = AF_INET }, sizeof(at));
+	inet_pton(AF_INET, "127.0.0.1", &((struct sockaddr_in *)&md5.tcpm_addr)->sin_addr);
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	l = socket(AF_INET, SOCK_STREAM, 0);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	len = sizeof(at);
+	if (setsockopt(l, IPPROTO_TCP, TCP_MD5SIG, &md5, sizeof(md5)) == 0 &&
+	    setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &md5, sizeof(md5)) == 0) {
+		at.sin_port = 0;
+		if (bind(l, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(l, 1) < 0 ||
+		    getsockname(l, (struct sockaddr *)&at, &len) < 0 ||
+		    connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+			lab_die("MD5");
+		refused(fd, -EOPNOTSUPP, "MD5", "a connection with MD5 keys");
+	} else {
+		lab_diag("this kernel has no TCP_MD5SIG");
+	}
+	close(fd);
+	close(l);
+
+	for (int family = 0; family < LAB_FAMILIES; family++) {
+		lab_connect(&c, family, family % 2);
+		lab_ok(cman_repair_check(c.host, &why) == 0, "%s: an ordinary connection may move",
+		       lab_family_name[family]);
+		setsockopt(c.host, SOL_SOCKET, SO_BINDTODEVICE, "eth0", 4);
+		lab_ok(cman_repair_check(c.host, &why) == 0, "%s: one bound to a device too",
+		       lab_family_name[family]);
+		lab_close(&c);
+	}
+
+	lab_connect(&c, LAB_V4, true);
+	setsockopt(c.host, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
+	refused(c.host, -EOPNOTSUPP, "filter", "a socket with a filter");
+	setsockopt(c.host, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(filter));
+	if (send(c.peer, "urgent", 6, MSG_OOB) != 6 || !lab_wait_inq(c.host, 5))
+		lab_die("urgent data");
+	refused(c.host, -EBUSY, "urgent", "urgent data");
+	not_frozen(c.host, -EBUSY, "urgent data");
+	/* read by recv(MSG_OOB), but still between the bytes of the queue */
+	size = (int)recv(c.host, &(char){ 0 }, 1, MSG_OOB);
+	send(c.peer, "more", 4, 0);
+	usleep(10000);
+	if (size == 1 && cman_repair_freeze(c.host, &im, &why) == 0) {
+		lab_ok(cman_repair_export(c.host, &im, &why) == -EBUSY,
+		       "a gap of urgent data in the receive queue is noticed");
+		lab_ok(cman_repair_thaw(c.host, &im, &why) == 0, "and thaws");
+	}
+	lab_close(&c);
+
+	lab_connect(&c, LAB_V4, true);
+	lab_ok(with_capabilities(CAP_NET_ADMIN, check_says_eperm, &c) == 0,
+	       "without CAP_NET_ADMIN it is refused");
+	cman_repair_reset(&im);
+	if (cman_repair_freeze(c.host, &im, &why))
+		lab_die("freeze: %s", why);
+	refused(c.host, -EALREADY, "in repair", "a socket in repair");
+	lab_ok(cman_repair_thaw(c.host, &im, &why) == 0, "a frozen socket thaws");
+	lab_ok(cman_repair_close(c.host, &why) == -EPERM && fcntl(c.host, F_GETFD) >= 0,
+	       "a socket that is not in repair is not closed");
+	lab_peer_shut(&c);
+	lab_wait_state(c.host, CLOSE_WAIT);
+	lab_guard_close();
+	cman_repair_reset(&image);
+	if (take_out(c.host, &image))
+		lab_die("CLOSE_WAIT");
+	lab_ok(with_capabilities(CAP_NET_RAW, import_says_eperm, &c) == 0,
+	       "half-closed, without CAP_NET_RAW: refused by import");
+	if (put_in(&image, &c.host) || cman_repair_release(c.host, &image, NULL, &why))
+		lab_die("import");
+	lab_guard_open();
+	lab_ok(finish(&c, 5000), "and imported with it");
+	close(c.peer);
+	usleep(1000);
+	lab_host_shut(&c);
+	refused(c.host, -ENOTCONN, "not connected", "a connection that is over");
+	close(c.host);
+
+	/* the same four-tuple twice */
+	lab_connect(&c, LAB_V4, true);
+	lab_guard_close();
+	cman_repair_reset(&image);
+	if (take_out(c.host, &image) || put_in(&image, &c.host))
+		lab_die("move");
+	lab_ok(cman_repair_import(&image, NULL, &fd, &why) == -EADDRNOTAVAIL,
+	       "an image whose connection is here is refused");
+	lab_diag("%s", why);
+	image.local_addr[15] = 99;
+	lab_ok(cman_repair_import(&image, NULL, &fd, &why) < 0,
+	       "an image whose address is not here is refused");
+	lab_diag("%s", why);
+	image.local_addr[15] = 1;
+	image.unsent = 1;
+	lab_ok(cman_repair_import(&image, NULL, &fd, &why) == -EINVAL,
+	       "an image that contradicts itself is refused");
+	image.unsent = 0;
+	if (cman_repair_release(c.host, &image, NULL, &why))
+		lab_die("release");
+	lab_guard_open();
+	lab_ok(finish(&c, 5000), "and the connection goes on");
+	lab_close(&c);
+}
+
+/* --- the ways back */
+
+static void ways_back(int state, enum queues q)
+{
+	struct lab_counters before = lab_counters(), after;
+	struct cman_repair_image im = { 0 }, options_before = { 0 }, options_after = { 0 };
+	struct lab_conn c;
+	const char *why = "";
+	uint64_t leaked;
+	bool good;
+	int fd, fds, err;
+
+	lab_connect(&c, LAB_V6, true);
+	fds = lab_open_fds();
+	if (!arrange(&c, state, q, &why))
+		lab_die("%s", why);
+	cman_repair_describe(c.host, &options_before, &why);
+	/* freeze, thaw; freeze, export, thaw */
+	good = true;
+	for (int i = 0; i < 4 && good; i++) {
+		err = cman_repair_freeze(c.host, &im, &why);
+		if (!err && i % 2)
+			err = cman_repair_export(c.host, &im, &why);
+		if (!err)
+			err = cman_repair_thaw(c.host, &im, &why);
+		if (err)
+			lab_diag("%s: %s", strerror(-err), why);
+		good = !err;
+	}
+	cman_repair_describe(c.host, &options_after, &why);
+	good = good && !cman_repair_compare(&options_before, &options_after, differs, "thaw");
+	lab_ok(good, "%s, %s: frozen, exported and thawed", state_name[state], queues_name[q]);
+	/* abort, and import again; a duplicate of the descriptor does not keep the old one alive */
+	cman_repair_reset(&im);
+	fd = dup(c.host);
+	leaked = lab_leaked();
+	good = !take_out(c.host, &im);
+	good = good && lab_state(fd) == CLOSE;
+	for (int i = 0; i < 3 && good; i++)
+		good = !put_in(&im, &c.host) && !cman_repair_abort(c.host, &why);
+	good = good && lab_leaked() == leaked && !put_in(&im, &c.host) &&
+	       !cman_repair_release(c.host, &im, NULL, &why);
+	close(fd);
+	lab_guard_open();
+	good = good && finish(&c, 10000);
+	after = lab_counters();
+	lab_ok(good && after.resets == before.resets && lab_open_fds() == fds,
+	       "%s, %s: closed for a duplicate too, imported, aborted, imported again",
+	       state_name[state], queues_name[q]);
+	cman_repair_free(&im);
+	lab_close(&c);
+}
+
+/* --- every system call fails once */
+
+static int export_all(int fd, struct cman_repair_image *im, const char **why)
+{
+	int err = cman_repair_freeze(fd, im, why);
+
+	return err ? err : cman_repair_export(fd, im, why);
+}
+
+static void faults(int state, enum queues q)
+{
+	struct lab_counters before = lab_counters(), after;
+	struct cman_repair_image im = { 0 }, copy;
+	struct look was, is;
+	struct lab_conn c;
+	const char *why = "";
+	int n_export = 0, n_import = 0, n_release = 0, err, fds, fd;
+	uint64_t leaked;
+	bool good = true;
+
+	lab_connect(&c, LAB_V4, true);
+	setsockopt(c.host, SOL_SOCKET, SO_PEEK_OFF, &(int){ 0 }, sizeof(int));
+	setsockopt(c.host, SOL_SOCKET, SO_BINDTODEVICE, "eth0", 4);
+	if (!arrange(&c, state, q, &why))
+		lab_die("%s", why);
+	was = look(c.host);
+	fds = lab_open_fds();
+	for (err = -1; err && good; n_export++) {
+		cman_repair_free(&im);
+		calls = 0;
+		fail_at = n_export + 1;
+		err = export_all(c.host, &im, &why);
+		fail_at = 0;
+		if (err && im.frozen)
+			good = !cman_repair_thaw(c.host, &im, &why);
+		if (!err)
+			break;
+		is = look(c.host);
+		good = good && err == -ENOMEM && lab_open_fds() == fds &&
+		       same_look("after a failure", was, is) && !cman_repair_check(c.host, &why);
+		if (!good)
+			lab_diag("export, call %d: %s: %s", n_export + 1, strerror(-err), why);
+	}
+	lab_ok(good, "%s: each of the %d calls of freeze and export fails: nothing has happened",
+	       state_name[state], n_export);
+	if (!good || cman_repair_close(c.host, &why)) {
+		lab_guard_open();
+		lab_close(&c);
+		return;
+	}
+	leaked = lab_leaked();
+	fds = lab_open_fds();
+	for (err = -1; err && good; n_import++) {
+		calls = 0;
+		fail_at = n_import + 1;
+		fd = -1;
+		err = cman_repair_import(&im, NULL, &fd, &why);
+		fail_at = 0;
+		if (!err)
+			break;
+		good = lab_open_fds() == fds && fd == -1 && why && why[0];
+		if (!good)
+			lab_diag("import, call %d: %s: %s", n_import + 1, strerror(-err), why);
+	}
+	lab_ok(good && lab_leaked() == leaked,
+	       "%s: each of the %d calls of import fails: no descriptor, no packet",
+	       state_name[state], n_import);
+	c.host = fd;
+	copy = im;
+	fds = lab_open_fds();
+	for (err = -1; err && good; n_release++) {
+		calls = 0;
+		fail_at = n_release + 1;
+		err = cman_repair_release(fd, &im, NULL, &why);
+		fail_at = 0;
+		if (!err)
+			break;
+		good = lab_open_fds() == fds;
+		/* call by call: the failed one is made again, then the next one fails */
+		if (im.progress != copy.progress)
+			n_release = -1;
+		copy.progress = im.progress;
+	}
+	is = look(c.host);
+	was.unsent = is.unsent;
+	good = good && same_look("after failures of release", was, is);
+	lab_guard_open();
+	good = good && finish(&c, 10000);
+	after = lab_counters();
+	lab_ok(good && after.resets == before.resets,
+	       "%s: each call of release fails, and it goes on where it was", state_name[state]);
+	cman_repair_free(&im);
+	lab_close(&c);
+}
+
+static void no_descriptors(void)
+{
+	struct rlimit old, none;
+	struct lab_conn c;
+	const char *why = "";
+	int fd = -1, err, fds = lab_open_fds();
+
+	lab_connect(&c, LAB_V4, true);
+	lab_guard_close();
+	cman_repair_reset(&image);
+	if (take_out(c.host, &image))
+		lab_die("move");
+	getrlimit(RLIMIT_NOFILE, &old);
+	none = old;
+	none.rlim_cur = 3;
+	setrlimit(RLIMIT_NOFILE, &none);
+	err = cman_repair_import(&image, NULL, &fd, &why);
+	setrlimit(RLIMIT_NOFILE, &old);
+	lab_ok(err == -EMFILE && fd == -1, "no descriptor left: import says so");
+	if (put_in(&image, &c.host) || cman_repair_release(c.host, &image, NULL, &why))
+		lab_die("import");
+	lab_guard_open();
+	lab_ok(finish(&c, 5000), "and succeeds when there is one");
+	lab_close(&c);
+	lab_ok(lab_open_fds() == fds, "no descriptor was leaked");
+}
+
+/* --- odd ends */
+
+/* The peer acknowledges a part of a segment: the kernel keeps the whole of it in the queue. */
+static void partly_acked(void)
+{
+	struct cman_repair_image forged = { 0 };
+	struct lab_conn c;
+	const char *why = "";
+	bool good;
+
+	lab_connect(&c, LAB_V4, true);
+	lab_guard_close();
+	lab_host_write(&c, 1000);
+	usleep(1000);
+	good = !export_all(c.host, &forged, &why) && !cman_repair_thaw(c.host, &forged, &why);
+	/* an acknowledgement of its first 300 bytes; no state changes by it */
+	forged.in.len = 0;
+	forged.send_seq += 299;
+	good = good &&
+	       cman_repair_inject_segment(c.host, &forged, NULL, SEGMENT_ACK, &why) == -ETIMEDOUT;
+	good = good && lab_outq(c.host) == 700;
+	lab_ok(good, "a segment of 1000 bytes of which 300 are acknowledged");
+	good = move(&c, "partly acknowledged");
+	lab_ok(good && image.out.len == 700, "moves with the other 700");
+	lab_guard_open();
+	lab_ok(finish(&c, 5000), "and all arrives");
+	cman_repair_free(&forged);
+	lab_close(&c);
+}
+
+/* Bytes that come in after the freeze: the guard was not closed. */
+static void open_guard(void)
+{
+	struct cman_repair_image im = { 0 };
+	struct lab_conn c;
+	const char *why = "";
+	int err, busy = 0, fine = 0;
+	bool good = true;
+
+	lab_connect(&c, LAB_V4, true);
+	buffers(c.host, 8 * MB, 0);
+	for (int i = 0; i < 300 && good; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			for (int n = 0; n < 40; n++)
+				send(c.peer, "0123456789", 10, MSG_DONTWAIT);
+			_exit(0);
+		}
+		err = export_all(c.host, &im, &why);
+		busy += err == -EBUSY;
+		fine += !err;
+		good = (!err || err == -EBUSY) && !cman_repair_thaw(c.host, &im, &why);
+		waitpid(pid, NULL, 0);
+	}
+	usleep(10000);
+	lab_ok(good && lab_inq(c.host) == 300 * 400,
+	       "with an open guard export starts over or says -EBUSY, and nothing is lost");
+	lab_diag("%d exported, %d busy", fine, busy);
+	cman_repair_free(&im);
+	lab_close(&c);
+}
+
+static void held_long(void)
+{
+	struct lab_conn c;
+	const char *why = "";
+	uint64_t leaked, early;
+
+	lab_connect(&c, LAB_V4, true);
+	lab_guard_close();
+	lab_host_write(&c, 9000);
+	usleep(1000);
+	cman_repair_reset(&image);
+	if (take_out(c.host, &image))
+		lab_die("move");
+	leaked = lab_leaked();
+	if (put_in(&image, &c.host))
+		lab_die("import");
+	usleep(800000);
+	early = lab_leaked() - leaked;
+	lab_ok(early == 0, "in repair with unacknowledged bytes: silent for 0.8 s");
+	usleep(1500000);
+	lab_diag("packets sent in repair after 2.3 s: %llu",
+		 (unsigned long long)(lab_leaked() - leaked));
+	if (cman_repair_release(c.host, &image, NULL, &why))
+		lab_die("release: %s", why);
+	lab_guard_open();
+	lab_ok(finish(&c, 5000), "and all bytes are right afterwards");
+	lab_close(&c);
+}
+
+static int count_packets(void *arg, const void *packet, size_t len)
+{
+	(void)packet;
+	(void)len;
+	++*(int *)arg;
+	return -EIO;
+}
+
+static void own_injection(void)
+{
+	int n = 0, err;
+	struct cman_repair_inject inject = { count_packets, &n };
+	struct lab_conn c;
+	const char *why = "";
+
+	lab_connect(&c, LAB_V6, true);
+	lab_peer_shut(&c);
+	lab_wait_state(c.host, CLOSE_WAIT);
+	lab_guard_close();
+	cman_repair_reset(&image);
+	if (take_out(c.host, &image))
+		lab_die("move");
+	err = cman_repair_import(&image, &inject, &c.host, &why);
+	if (!err)
+		err = cman_repair_release(c.host, &image, &inject, &why);
+	lab_ok(err == -EIO && n == 1, "a segment goes through the caller's function");
+	err = cman_repair_release(c.host, &image, NULL, &why);
+	lab_guard_open();
+	lab_ok(!err && finish(&c, 5000), "release goes on after it has failed");
+	lab_close(&c);
+}
+
+static void rest(void)
+{
+	static const int states[] = { ESTABLISHED, CLOSE_WAIT, FIN_WAIT1,
+				      FIN_WAIT2,   CLOSING,    LAST_ACK };
+	int fds = lab_open_fds();
+
+	refusals();
+	for (int f = 0; f < LAB_FAMILIES; f++)
+		options(f);
+	wanted();
+	negotiated("tcp_timestamps", 1, "without timestamps, to a place that has them");
+	negotiated("tcp_timestamps", 0, "with timestamps, to a place that has none");
+	negotiated("tcp_sack", 1, "without SACK, to a place that has it");
+	negotiated("tcp_sack", 0, "with SACK, to a place that has none");
+	negotiated("tcp_window_scaling", 1, "without window scaling, to a place that has it");
+	negotiated("tcp_window_scaling", 0, "with window scaling, to a place that has none");
+	for (size_t s = 0; s < sizeof(states) / sizeof(states[0]); s++) {
+		ways_back(states[s], states[s] == FIN_WAIT2 ? UNREAD : BOTH);
+		faults(states[s], states[s] == FIN_WAIT2 ? UNREAD : BOTH);
+	}
+	no_descriptors();
+	partly_acked();
+	open_guard();
+	held_long();
+	own_injection();
+	wrap_around();
+	for (int f = 0; f < LAB_FAMILIES; f++)
+		repeated(f, f % 2);
+	lab_ok(lab_open_fds() == fds, "no descriptor was leaked by any test");
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 2 ? argv[2] : "matrix";
@@ -407,6 +1302,8 @@ int main(int argc, char **argv)
 	lab_init(argv[1]);
 	if (strcmp(what, "matrix") == 0)
 		matrix();
+	else if (strcmp(what, "rest") == 0)
+		rest();
 	cman_repair_free(&image);
 	return lab_done();
 }

@@ -1564,6 +1564,30 @@ Test(handover_target, frames_that_cannot_be)
 		  "BATCH #5 n=1 -> EPROTO\n");
 }
 
+Test(handover_source, named_comes_once_and_only_after_ours)
+{
+	struct cman_handover h = source(2, 1, S_NAMED);
+
+	trace(&h, "NAMED -> EPROTO\n");
+	h = source(2, 1, NULL);
+	trace(&h, "HELLO ok -> STARTING: PASS_LISTENERS\n"
+		  "NAMED -> EPROTO\n"
+		  "READY -> STARTING: GIVE_NAME\n"
+		  "NAMED -> EPROTO\n");
+}
+
+Test(handover_source, named_after_a_cancel_freezes_nothing)
+{
+	struct cman_handover h = source(2, 1, NULL);
+
+	trace(&h, "HELLO ok -> STARTING: PASS_LISTENERS\n"
+		  "READY -> STARTING: GIVE_NAME\n"
+		  "NAME_GIVEN ok -> MOVING: SEND NAMED\n"
+		  "CANCEL local -> DONE: SEND CANCEL, SEND DONE\n"
+		  "NAMED -> DONE\n"
+		  "FINISHED -> OVER: OVER ok\n");
+}
+
 /* --- every event in every phase it does not belong to */
 
 #define S_RESULTS " FROZEN DECIDED THAWED RELEASED POPULATION "

@@ -189,3 +189,33 @@ Test(session, state_names)
 	cr_expect_str_eq(cman_slot_state_name(255), "?");
 	cr_expect_eq(cman_slot_state_parse("RELAYING"), -EINVAL);
 }
+
+/* --- what gateways write is checked before it is an index */
+
+Test(session, a_sane_slot)
+{
+	const struct cman_slot good = { .state = CMAN_SLOT_RELAYING,
+					.bound = { CMAN_BOUND_NONE,
+						   CMAN_BOUND_BUFFER | CMAN_SLOT_BUFFER(9, 1) } };
+	struct cman_slot s = good;
+
+	cr_assert(cman_slot_sane(&s, 10));
+	s.bound[0] = CMAN_BOUND_PIPE | (CMAN_PIPES_PER_CELL - 1);
+	cr_assert(cman_slot_sane(&s, 10));
+}
+
+Test(session, slots_that_are_not)
+{
+	const struct cman_slot bad[] = {
+		{ .service = CMAN_MAX_SERVICES },
+		{ .listener = CMAN_MAX_LISTENERS },
+		{ .target = CMAN_MAX_TARGETS },
+		{ .rule = CMAN_MAX_RULES + 1 },
+		{ .bound = { CMAN_BOUND_BUFFER | CMAN_SLOT_BUFFER(10, 0), 0 } },
+		{ .bound = { 0, CMAN_BOUND_PIPE | CMAN_PIPES_PER_CELL } },
+		{ .bound = { CMAN_BOUND_BUFFER | CMAN_BOUND_PIPE, 0 } },
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		cr_assert(!cman_slot_sane(&bad[i], 10), "case %zu", i);
+}

@@ -633,9 +633,12 @@ int cell_adopt(struct manager *m, uint32_t index, int timeout_ms)
 
 	cell_init(m, index);
 	socket_path(m, index, path, sizeof(path));
-	for (int r = 0; r < CMAN_ROLES; r++) /* a rescue that died had stopped them */
-		if (c->shared->role[r] & CMAN_ROLE_PID)
-			kill((pid_t)(c->shared->role[r] & CMAN_ROLE_PID), SIGCONT);
+	for (int r = 0; r < CMAN_ROLES; r++) { /* a rescue that died had stopped them */
+		pid_t pid = (pid_t)(c->shared->role[r] & CMAN_ROLE_PID);
+
+		if (pid && cman_proc_is(pid, "", geteuid() ? geteuid() : m->uid))
+			kill(pid, SIGCONT);
+	}
 	do {
 		if (all_dead(c))
 			return -ESRCH;

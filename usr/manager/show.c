@@ -88,13 +88,6 @@ static bool read_slot(const struct cman_slot *slot, struct cman_slot *ret)
 	       ret->listener < CMAN_MAX_LISTENERS;
 }
 
-static uint32_t high(const struct cell *c)
-{
-	uint32_t n = __atomic_load_n(&c->shared->high, __ATOMIC_ACQUIRE);
-
-	return n < c->m->maps.slots_per_cell ? n : c->m->maps.slots_per_cell;
-}
-
 struct session_filter {
 	int service, state; /* -1: all */
 	bool by_source;
@@ -175,7 +168,7 @@ int show_select(struct manager *m, json_t *request,
 		return -EINVAL;
 	for (uint32_t g = 0; g < m->ncells; g++) {
 		struct cell *c = &m->cells[g];
-		uint32_t n = high(c);
+		uint32_t n = cell_high(c);
 
 		for (uint32_t i = 0; i < n; i++)
 			if (read_slot(&c->slots[i], &s) && filter_match(&filter, &s))
@@ -565,7 +558,7 @@ static json_t *show_rules(struct manager *m)
 
 static uint32_t buffers_used(const struct cell *c)
 {
-	uint32_t used = 0, n = high(c);
+	uint32_t used = 0, n = cell_high(c);
 
 	for (uint32_t i = 0; i < n; i++)
 		for (int d = 0; d < 2; d++)

@@ -331,10 +331,20 @@ struct release {
 	const char **why;
 };
 
+/*
+ * The kernel sends a window probe, whose answer brings the newest window and what was acknowledged. Not
+ * in LAST_ACK with our FIN on its way: the acknowledgement of that FIN ends the socket, and the
+ * answer, which comes after it, would find none and be answered with a RST.
+ */
 static int leave_repair(struct release *r)
 {
-	int err = cman_repair_set(r->fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+	int how = r->image->state == LAST_ACK && r->image->fin_sent ? TCP_REPAIR_OFF_NO_WP :
+								      TCP_REPAIR_OFF;
+	int err = cman_repair_set(r->fd, IPPROTO_TCP, TCP_REPAIR, how);
 
+	/* before Linux 4.20 */
+	if (err == -EINVAL && how != TCP_REPAIR_OFF)
+		err = cman_repair_set(r->fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
 	return err ? cman_repair_fail(r->why, err, "TCP_REPAIR") : 0;
 }
 
