@@ -66,6 +66,11 @@ bool lab_wait_state(int fd, int state);
 /* Packets for the host are parked, in order; opening lets them in. */
 void lab_guard_close(void);
 void lab_guard_open(void);
+/*
+ * What was parked is lost. For sockets bound to a device: parked packets come back from the tun device,
+ * not from the one that they came to, and find no socket.
+ */
+void lab_guard_open_losing(void);
 /* What the host sends is lost. */
 void lab_mute(bool on);
 /* Packets that left the host while the guard was closed, since it was. */

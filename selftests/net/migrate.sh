@@ -34,11 +34,11 @@ serve SINK --mode sink --listen 127.0.0.1:9004
 up
 
 REPORT='def n: type == "number" and . >= 0; def s: type == "string" and length > 0;
-	(keys - ["instance","via","moved","left","failed","new_connections_refused","duration_ms",
+	(keys - ["instance","via","moved","left","failed","new_connections_refused","duration_ms","moving_ms",
 	"blackout_us","bytes_in_flight","old","new"] | length) == 0 and
 	.instance == "cman1" and .via == "fd" and (.moved | n) and (.left | type == "array" and
 	all(.[]; (.id | s) and (.reason | s))) and (.failed | n) and (.new_connections_refused | n) and
-	(.duration_ms | n) and (.blackout_us | all(.p50, .p99, .max; n)) and (.bytes_in_flight | n) and
+	(.duration_ms | n) and (.moving_ms | n) and (.blackout_us | all(.p50, .p99, .max; n)) and (.bytes_in_flight | n) and
 	(.old | (.pid | n) and (.version | s) and (.exited | type == "boolean")) and
 	(.new | (.pid | n) and (.version | s))'
 

@@ -64,7 +64,7 @@ static int check_state(int state, const char **why)
 
 /*
  * EINVAL: there is none, or what there was has been read, or the socket takes it in line (the byte is
- * then like any other). What was read, but lies before unread bytes, makes export() say -EBUSY.
+ * then like any other). What was read, but lies before unread bytes, is seen by export().
  */
 static int check_urgent(int fd, const char **why)
 {
@@ -89,8 +89,10 @@ static int check_quick(int fd, struct tcp_info *ret_info, const char **why)
 	if (protocol != IPPROTO_TCP)
 		return cman_repair_fail(why, -EOPNOTSUPP, "it is not a TCP socket");
 	err = cman_repair_get(fd, IPPROTO_TCP, TCP_REPAIR, &repair, sizeof(repair));
-	if (err)
+	if (err == -ENOPROTOOPT)
 		return cman_repair_fail(why, -EOPNOTSUPP, "the kernel has no TCP_REPAIR");
+	if (err)
+		return cman_repair_fail(why, err, "TCP_REPAIR");
 	if (repair)
 		return cman_repair_fail(why, -EALREADY, "it is in repair already");
 	err = cman_repair_info(fd, ret_info);
@@ -122,7 +124,7 @@ static int check_permission(const char **why)
 	if (err == -EPERM)
 		cman_repair_fail(why, err, "CAP_NET_ADMIN is missing");
 	else if (err)
-		err = cman_repair_fail(why, -EOPNOTSUPP, "the kernel has no TCP_REPAIR");
+		cman_repair_fail(why, err, "TCP_REPAIR");
 	if (!err && cman_repair_get(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof(window)))
 		err = cman_repair_fail(why, -EOPNOTSUPP, "the kernel has no TCP_REPAIR_WINDOW");
 	close(fd);
@@ -158,7 +160,10 @@ static int check_md5(int fd, const char **why)
 		.head = { .nlmsg_len = sizeof(ask),
 			  .nlmsg_type = SOCK_DIAG_BY_FAMILY,
 			  .nlmsg_flags = NLM_F_REQUEST },
-		.req = { .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u },
+		/* keys are told together with INFO only */
+		.req = { .sdiag_protocol = IPPROTO_TCP,
+			 .idiag_ext = 1 << (INET_DIAG_INFO - 1),
+			 .idiag_states = ~0u },
 	};
 	struct inet_diag_sockid *id = &ask.req.id;
 	union cman_repair_address local, peer;
@@ -218,10 +223,10 @@ static int check_md5(int fd, const char **why)
 	while (at + sizeof(struct nlattr) <= (size_t)n) {
 		const struct nlattr *attr = (const struct nlattr *)(answer.bytes + at);
 
-		if (attr->nla_len < sizeof(*attr) || at + attr->nla_len > (size_t)n)
-			break;
 		if (attr->nla_type == INET_DIAG_MD5SIG && attr->nla_len > sizeof(*attr))
 			return cman_repair_fail(why, -EOPNOTSUPP, "it has TCP MD5 keys");
+		if (attr->nla_len < sizeof(*attr))
+			break;
 		at += NLMSG_ALIGN(attr->nla_len);
 	}
 	return 0;
@@ -464,13 +469,36 @@ static int peek(int fd, struct cman_repair_queue *queue, size_t len)
 	return 0;
 }
 
+/*
+ * SIOCINQ, and recv() too, stop where urgent data is or was: what lies behind it would be lost. When the socket
+ * takes it in line they do not stop. thaw() sets SO_OOBINLINE back. -EAGAIN: they are not the same.
+ */
+static int unread_length(int fd, const struct cman_repair_image *image, size_t *ret_len)
+{
+	size_t to_mark = 0;
+	int err = 0;
+
+	if (!image->option[CMAN_REPAIR_OOBINLINE]) {
+		err = cman_repair_set(fd, SOL_SOCKET, SO_OOBINLINE, 0);
+		if (!err)
+			err = ask_length(fd, SIOCINQ, &to_mark);
+		if (!err)
+			err = cman_repair_set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+	}
+	if (!err)
+		err = ask_length(fd, SIOCINQ, ret_len);
+	if (!err && !image->option[CMAN_REPAIR_OOBINLINE] && to_mark != *ret_len)
+		err = -EAGAIN;
+	return err;
+}
+
 static int export_received(int fd, struct cman_repair_image *image, const char **why)
 {
 	uint32_t seq;
 	size_t len = 0;
 	int err;
 
-	err = ask_length(fd, SIOCINQ, &len);
+	err = unread_length(fd, image, &len);
 	if (err)
 		return cman_repair_fail(why, err, "SIOCINQ");
 	err = cman_repair_set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, RECV_QUEUE);
@@ -602,7 +630,8 @@ int cman_repair_export(int fd, struct cman_repair_image *image, const char **why
 	for (int i = 0; i < EXPORT_TRIES && err == -EAGAIN; i++)
 		err = export_once(fd, image, why);
 	if (err == -EAGAIN)
-		return cman_repair_fail(why, -EBUSY, "its queues do not stand still");
+		return cman_repair_fail(why, -EBUSY,
+					"its queues do not stand still, or hold urgent data");
 	return err;
 }
 
@@ -620,6 +649,10 @@ int cman_repair_thaw(int fd, struct cman_repair_image *image, const char **why)
 		if (err)
 			return cman_repair_fail(why, err, "peek_off");
 	}
+	err = cman_repair_set(fd, SOL_SOCKET, SO_OOBINLINE,
+			      (int)image->option[CMAN_REPAIR_OOBINLINE]);
+	if (err)
+		return cman_repair_fail(why, err, "oobinline");
 	err = cman_repair_set(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
 	if (err)
 		return cman_repair_fail(why, err, "TCP_REPAIR");
