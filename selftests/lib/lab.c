@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * See lab.h. The guard is two programs of a few instructions on clsact of eth0, written by hand
- * so that they need no build step: ingress redirects to a tun device while the guard is closed; egress counts
- * what leaves meanwhile, or drops it.
+ * so that they need no build step: ingress redirects to a tun device while the guard is closed;
+ * egress counts what leaves meanwhile, or drops it. Only TCP is touched.
  */
 #include "selftests/lib/lab.h"
 
@@ -42,6 +42,8 @@ struct words {
 	uint64_t parked;
 	uint64_t leaked;
 	uint64_t mute;
+	uint64_t port;	 /* of the newest connection, its listener's */
+	uint64_t resets; /* of that one, both directions */
 };
 static volatile struct words *words;
 static int tun_index;
@@ -105,14 +107,20 @@ static void write_file(const char *path, const char *text)
 
 #define INSN(c, d, s, o, i) \
 	((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
-#define MOV(d, s)	INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOVI(d, i)	INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define LDW(d, s, o)	INSN(BPF_LDX | BPF_MEM | BPF_W, d, s, o, 0)
-#define LDDW(d, s, o)	INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
-#define JEQI(d, i, o)	INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
-#define ADD_TO(d, o, s) INSN(BPF_STX | BPF_ATOMIC | BPF_DW, d, s, o, BPF_ADD)
-#define CALL(f)		INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define EXIT		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define MOV(d, s)	   INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define MOVI(d, i)	   INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define LDW(d, s, o)	   INSN(BPF_LDX | BPF_MEM | BPF_W, d, s, o, 0)
+#define LDDW(d, s, o)	   INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
+#define JEQI(d, i, o)	   INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
+#define JNEI(d, i, o)	   INSN(BPF_JMP | BPF_JNE | BPF_K, d, 0, o, i)
+#define JEQ(d, s, o)	   INSN(BPF_JMP | BPF_JEQ | BPF_X, d, s, o, 0)
+#define JA(o)		   INSN(BPF_JMP | BPF_JA, 0, 0, o, 0)
+#define ANDI(d, i)	   INSN(BPF_ALU64 | BPF_AND | BPF_K, d, 0, 0, i)
+#define LD_ABS(size, o)	   INSN(BPF_LD | BPF_ABS | (size), 0, 0, 0, o)
+#define LD_IND(size, s, o) INSN(BPF_LD | BPF_IND | (size), 0, s, 0, o)
+#define ADD_TO(d, o, s)	   INSN(BPF_STX | BPF_ATOMIC | BPF_DW, d, s, o, BPF_ADD)
+#define CALL(f)		   INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
+#define EXIT		   INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 /* the address of the map's only value; two instructions */
 #define VALUE(d) \
 	INSN(BPF_LD | BPF_DW | BPF_IMM, d, BPF_PSEUDO_MAP_VALUE, 0, map_fd), INSN(0, 0, 0, 0, 0)
@@ -170,46 +178,58 @@ static void guard_init(void)
 
 	tun_index = (int)if_nametoindex("park0");
 
+/* to 34 when it is not TCP; r8 the words; r7 is it the newest connection's; counts its RST */
+#define TCP_ONLY \
+	/*  0 */ MOV(6, 1), /*  1 */ LDW(7, 1, offsetof(struct __sk_buff, protocol)), \
+		/*  2 */ JEQI(7, htons(ETH_P_IP), 4), /*  3 */ JNEI(7, htons(ETH_P_IPV6), 30), \
+		/*  4 */ LD_ABS(BPF_B, ETH_HLEN + 6), /*  5 */ MOVI(9, ETH_HLEN + 40), \
+		/*  6 */ JA(2), /*  7 */ LD_ABS(BPF_B, ETH_HLEN + 9), \
+		/*  8 */ MOVI(9, ETH_HLEN + 20), /*  9 */ JNEI(0, IPPROTO_TCP, 24), \
+		/* 10 */ VALUE(8), /* 12 */ LD_IND(BPF_H, 9, 0), /* 13 */ MOV(7, 0), \
+		/* 14 */ LD_IND(BPF_H, 9, 2), /* 15 */ LDDW(1, 8, WORD(port)), \
+		/* 16 */ JEQ(7, 1, 3), /* 17 */ JEQ(0, 1, 2), /* 18 */ MOVI(7, 0), /* 19 */ JA(6), \
+		/* 20 */ MOVI(7, 1), /* 21 */ LD_IND(BPF_B, 9, 13), /* 22 */ ANDI(0, 0x04), \
+		/* 23 */ JEQI(0, 0, 2), /* 24 */ MOVI(1, 1), /* 25 */ ADD_TO(8, WORD(resets), 1)
+
 	const struct bpf_insn in[] = {
-		/*  0 */ LDW(7, 1, offsetof(struct __sk_buff, protocol)),
-		/*  1 */ JEQI(7, htons(ETH_P_ARP), 10),
-		/*  2 */ VALUE(6),
-		/*  4 */ LDDW(2, 6, WORD(park_to)),
-		/*  5 */ JEQI(2, 0, 6),
-		/*  6 */ MOVI(1, 1),
-		/*  7 */ ADD_TO(6, WORD(parked), 1),
-		/*  8 */ MOV(1, 2),
-		/*  9 */ MOVI(2, 0),
-		/* 10 */ CALL(BPF_FUNC_redirect),
-		/* 11 */ EXIT,
-		/* 12 */ MOVI(0, 0), /* TC_ACT_OK */
-		/* 13 */ EXIT,
+		TCP_ONLY,
+		/* 26 */ LDDW(2, 8, WORD(park_to)),
+		/* 27 */ JEQI(2, 0, 6),
+		/* 28 */ MOVI(1, 1),
+		/* 29 */ ADD_TO(8, WORD(parked), 1),
+		/* 30 */ MOV(1, 2),
+		/* 31 */ MOVI(2, 0),
+		/* 32 */ CALL(BPF_FUNC_redirect),
+		/* 33 */ EXIT,
+		/* 34 */ MOVI(0, 0), /* TC_ACT_OK */
+		/* 35 */ EXIT,
 	};
 	const struct bpf_insn out[] = {
-		/*  0 */ LDW(7, 1, offsetof(struct __sk_buff, protocol)),
-		/*  1 */ JEQI(7, htons(ETH_P_ARP), 10),
-		/*  2 */ VALUE(6),
-		/*  4 */ LDDW(2, 6, WORD(park_to)),
-		/*  5 */ JEQI(2, 0, 2),
-		/*  6 */ MOVI(1, 1),
-		/*  7 */ ADD_TO(6, WORD(leaked), 1),
-		/*  8 */ LDDW(2, 6, WORD(mute)),
-		/*  9 */ JEQI(2, 0, 2),
-		/* 10 */ MOVI(0, 2), /* TC_ACT_SHOT */
-		/* 11 */ EXIT,
-		/* 12 */ MOVI(0, 0),
-		/* 13 */ EXIT,
+		TCP_ONLY,
+		/* 26 */ LDDW(2, 8, WORD(park_to)),
+		/* 27 */ JEQI(2, 0, 2),
+		/* 28 */ MOV(1, 7),
+		/* 29 */ ADD_TO(8, WORD(leaked), 1),
+		/* 30 */ LDDW(2, 8, WORD(mute)),
+		/* 31 */ JEQI(2, 0, 2),
+		/* 32 */ MOVI(0, 2), /* TC_ACT_SHOT */
+		/* 33 */ EXIT,
+		/* 34 */ MOVI(0, 0),
+		/* 35 */ EXIT,
 	};
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
 		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 
+	/* what a run before this one has left */
+	libbpf_set_print(NULL);
+	bpf_tc_hook_destroy(&hook);
 	if (bpf_tc_hook_create(&hook) < 0)
 		lab_die("clsact");
 	attach(ifindex, BPF_TC_INGRESS, load(in, sizeof(in) / sizeof(in[0])));
 	attach(ifindex, BPF_TC_EGRESS, load(out, sizeof(out) / sizeof(out[0])));
 }
 
-/* every CPU passes through the scheduler: no packet is between the program and the socket any more */
+/* every CPU passes through the scheduler: no packet is between program and socket any more */
 static void fence(void)
 {
 	cpu_set_t all, one;
@@ -316,8 +336,6 @@ static void add_counters(struct lab_counters *c)
 		n = strtok_r(names, " \n", &sn);
 		v = strtok_r(values, " \n", &sv);
 		for (; n && v; n = strtok_r(NULL, " \n", &sn), v = strtok_r(NULL, " \n", &sv)) {
-			if (strcmp(n, "OutRsts") == 0)
-				c->resets += strtoull(v, NULL, 10);
 			if (strcmp(n, "RetransSegs") == 0)
 				c->retransmits += strtoull(v, NULL, 10);
 		}
@@ -327,7 +345,7 @@ static void add_counters(struct lab_counters *c)
 
 struct lab_counters lab_counters(void)
 {
-	struct lab_counters c = { 0, 0 };
+	struct lab_counters c = { .resets = words->resets };
 
 	add_counters(&c);
 	lab_enter_peer();
@@ -419,6 +437,8 @@ void lab_connect(struct lab_conn *c, enum lab_family family, bool host_accepts)
 	*c = (struct lab_conn){ .host = -1 };
 	if (++port == 30000)
 		port = 20001;
+	words->port = port;
+	words->resets = 0;
 	if (host_accepts) {
 		l = listen_at(host_af, family == LAB_MAPPED ? "::" : host_addr, port);
 		lab_enter_peer();

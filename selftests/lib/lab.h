@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A laboratory for one TCP connection: both ends in one process, in two network namespaces, so that a
- * test decides what happens next. Plus a small packet guard (tc and a tun device) on the host's side of
- * the veth pair, and TAP lines. All functions end the program when the machinery itself fails.
+ * A laboratory for one TCP connection: both ends in one process, in two network namespaces, so
+ * that a test decides what happens next. Plus a small packet guard (tc and a tun device) on the
+ * host's side of the veth pair, and TAP lines. All functions end the program when the machinery
+ * itself fails.
  *
  * The process starts in the host's namespace and is there whenever no function of this file runs.
  */
@@ -67,19 +68,19 @@ bool lab_wait_state(int fd, int state);
 void lab_guard_close(void);
 void lab_guard_open(void);
 /*
- * What was parked is lost. For sockets bound to a device: parked packets come back from the tun device,
- * not from the one that they came to, and find no socket.
+ * What was parked is lost. For sockets bound to a device: parked packets come back from the tun
+ * device, not from the one that they came to, and find no socket.
  */
 void lab_guard_open_losing(void);
 /* What the host sends is lost. */
 void lab_mute(bool on);
-/* Packets that left the host while the guard was closed, since it was. */
+/* Packets of the newest connection that left the host since the guard was closed. */
 uint64_t lab_leaked(void);
 uint64_t lab_parked(void);
 
 struct lab_counters {
-	uint64_t resets;      /* RSTs sent, both sides */
-	uint64_t retransmits; /* both sides */
+	uint64_t resets;      /* RST packets of the newest connection, both directions */
+	uint64_t retransmits; /* all connections, both sides */
 };
 struct lab_counters lab_counters(void);
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * libcman's TCP_REPAIR (usr/include/cman/repair.h) on real connections: one end is moved to a new socket,
- * the other end is watched. Every move proves the same (move(), after()): same state and queue lengths
- * before the guard opens, not a packet between import and release, every byte in order afterwards, no RST.
+ * libcman's TCP_REPAIR (usr/include/cman/repair.h) on real connections: one end is moved to a new
+ * socket, the other end is watched. Every move proves the same (move(), after()): same state and
+ * queue lengths before the guard opens, not a packet between import and release, every byte in
+ * order afterwards, no RST.
  *
  * usage: repair PEER_NAMESPACE [matrix|rest|bench]	(repair.sh)
  *
- * Failures are injected without a hook in the library: this program defines the system call functions
- * that the library uses, and each can be told to fail the n-th time.
+ * Failures are injected without a hook in the library: this program defines the system call
+ * functions that the library uses, and each can be told to fail the n-th time.
  */
 #include "cman/repair.h"
 #include "selftests/lib/lab.h"
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/sockios.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +26,12 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
@@ -169,8 +175,8 @@ static void differs(void *arg, const char *name, int64_t a, int64_t b)
 static struct cman_repair_image image;
 
 /*
- * Freeze, export, close, import, release; the guard is closed before and stays so. A release may send
- * unsent bytes at once: how many is not compared then.
+ * Freeze, export, close, import, release; the guard is closed before and stays so. A release may
+ * send unsent bytes at once: how many is not compared then.
  */
 static bool move(struct lab_conn *c, const char *what)
 {
@@ -555,7 +561,7 @@ static void sysctl(const char *name, int value)
 
 static void negotiated(const char *name, int on, const char *text)
 {
-	struct cman_repair_image first;
+	struct cman_repair_image first = { 0 };
 	struct lab_conn c;
 	uint64_t start;
 	bool good = true;
@@ -624,7 +630,7 @@ static const struct {
 	{ IPPROTO_IPV6, IPV6_RECVERR, 1, CMAN_REPAIR_RECVERR6, true },
 	{ IPPROTO_IPV6, 70 /* IPV6_AUTOFLOWLABEL */, 0, CMAN_REPAIR_AUTOFLOWLABEL, true },
 	{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1, CMAN_REPAIR_BIND_NO_PORT, false },
-	{ IPPROTO_IP, 51 /* IP_LOCAL_PORT_RANGE */, 40000 | 50000 << 16, CMAN_REPAIR_PORT_RANGE,
+	{ IPPROTO_IP, 51 /* IP_LOCAL_PORT_RANGE */, 40000 | 50000ll << 16, CMAN_REPAIR_PORT_RANGE,
 	  false },
 	{ SOL_SOCKET, SO_DONTROUTE, 1, CMAN_REPAIR_DONTROUTE, false },
 	{ SOL_SOCKET, SO_OOBINLINE, 1, CMAN_REPAIR_OOBINLINE, false },
@@ -963,7 +969,7 @@ static void refusals(void)
 
 static void ways_back(int state, enum queues q)
 {
-	struct lab_counters before = lab_counters(), after;
+	struct lab_counters before, after;
 	struct cman_repair_image im = { 0 }, options_before = { 0 }, options_after = { 0 };
 	struct lab_conn c;
 	const char *why = "";
@@ -972,6 +978,7 @@ static void ways_back(int state, enum queues q)
 	int fd, fds, err;
 
 	lab_connect(&c, LAB_V6, true);
+	before = lab_counters();
 	fds = lab_open_fds();
 	if (!arrange(&c, state, q, &why))
 		lab_die("%s", why);
@@ -1021,87 +1028,109 @@ static int export_all(int fd, struct cman_repair_image *im, const char **why)
 	return err ? err : cman_repair_export(fd, im, why);
 }
 
+/* Has the call that should fail been made? The library may have put up with its failure. */
+static bool reached(void)
+{
+	bool yes = calls >= fail_at;
+
+	fail_at = 0;
+	return yes;
+}
+
+static void fail(int nth)
+{
+	calls = 0;
+	fail_at = nth;
+}
+
+#define MANY 500 /* calls, more than any function makes */
+
 static void faults(int state, enum queues q)
 {
-	struct lab_counters before = lab_counters(), after;
-	struct cman_repair_image im = { 0 }, copy;
+	struct lab_counters before, after;
+	struct cman_repair_image im = { 0 };
 	struct look was, is;
 	struct lab_conn c;
 	const char *why = "";
-	int n_export = 0, n_import = 0, n_release = 0, err, fds, fd;
+	int n, nth, err, fds, fd, progress;
 	uint64_t leaked;
 	bool good = true;
 
 	lab_connect(&c, LAB_V4, true);
+	before = lab_counters();
 	setsockopt(c.host, SOL_SOCKET, SO_PEEK_OFF, &(int){ 0 }, sizeof(int));
 	if (!arrange(&c, state, q, &why))
 		lab_die("%s", why);
 	was = look(c.host);
 	fds = lab_open_fds();
-	for (err = -1; err && good; n_export++) {
+	for (n = 1; n < MANY && good; n++) {
 		cman_repair_free(&im);
-		calls = 0;
-		fail_at = n_export + 1;
+		fail(n);
 		err = export_all(c.host, &im, &why);
-		fail_at = 0;
-		if (err && im.frozen)
-			good = !cman_repair_thaw(c.host, &im, &why);
-		if (!err)
+		if (!reached())
 			break;
+		if (im.frozen)
+			good = !cman_repair_thaw(c.host, &im, &why);
 		is = look(c.host);
-		good = good && err == -ENOMEM && lab_open_fds() == fds &&
+		/* between two tries it lives, and may send */
+		is.unsent = was.unsent;
+		good = good && (!err || err == -ENOMEM) && lab_open_fds() == fds &&
 		       same_look("after a failure", was, is) && !cman_repair_check(c.host, &why);
 		if (!good)
-			lab_diag("export, call %d: %s: %s", n_export + 1, strerror(-err), why);
+			lab_diag("export, call %d: %s: %s", n, strerror(-err), why);
 	}
-	lab_ok(good, "%s: each of the %d calls of freeze and export fails: nothing has happened",
-	       state_name[state], n_export);
-	if (!good || cman_repair_close(c.host, &why)) {
-		lab_guard_open();
-		lab_close(&c);
-		return;
-	}
+	lab_ok(good && n < MANY,
+	       "%s: each of the %d calls of freeze and export fails: nothing has happened",
+	       state_name[state], n - 1);
+	if (!good || cman_repair_close(c.host, &why))
+		lab_die("%s: %s", state_name[state], why);
+
 	leaked = lab_leaked();
 	fds = lab_open_fds();
-	for (err = -1; err && good; n_import++) {
-		calls = 0;
-		fail_at = n_import + 1;
+	for (n = 1; n < MANY && good; n++) {
 		fd = -1;
+		fail(n);
 		err = cman_repair_import(&im, NULL, &fd, &why);
-		fail_at = 0;
-		if (!err)
+		if (!reached())
 			break;
-		good = lab_open_fds() == fds && fd == -1 && why && why[0];
-		if (!good)
-			lab_diag("import, call %d: %s: %s", n_import + 1, strerror(-err), why);
-	}
-	lab_ok(good && lab_leaked() == leaked,
-	       "%s: each of the %d calls of import fails: no descriptor, no packet",
-	       state_name[state], n_import);
-	c.host = fd;
-	copy = im;
-	fds = lab_open_fds();
-	for (err = -1; err && good; n_release++) {
-		calls = 0;
-		fail_at = n_release + 1;
-		err = cman_repair_release(fd, &im, NULL, &why);
-		fail_at = 0;
 		if (!err)
+			good = !cman_repair_abort(fd, &why);
+		good = good && lab_open_fds() == fds && (err ? fd == -1 && why && why[0] : fd >= 0);
+		if (!good)
+			lab_diag("import, call %d: %s: %s", n, strerror(-err), why);
+	}
+	lab_ok(good && n < MANY && lab_leaked() == leaked,
+	       "%s: each of the %d calls of import fails: no descriptor, no packet",
+	       state_name[state], n - 1);
+	if (!good)
+		lab_die("%s: %s", state_name[state], why);
+
+	c.host = fd;
+	fds = lab_open_fds();
+	progress = 0;
+	/* call by call: a step that has failed is made again, its next call fails; then the next step */
+	for (n = 0, nth = 1; n < MANY && good; n++, nth++) {
+		if (im.progress != progress)
+			nth = 1;
+		progress = im.progress;
+		fail(nth);
+		err = cman_repair_release(fd, &im, NULL, &why);
+		if (!reached())
 			break;
 		good = lab_open_fds() == fds;
-		/* call by call: the failed one is made again, then the next one fails */
-		if (im.progress != copy.progress)
-			n_release = -1;
-		copy.progress = im.progress;
+		if (!err)
+			break;
 	}
+	if (err)
+		lab_diag("release: %s: %s", strerror(-err), why);
 	is = look(c.host);
 	was.unsent = is.unsent;
-	good = good && same_look("after failures of release", was, is);
+	good = good && !err && same_look("after failures of release", was, is);
 	lab_guard_open();
 	good = good && finish(&c, 10000);
 	after = lab_counters();
 	lab_ok(good && after.resets == before.resets,
-	       "%s: each call of release fails, and it goes on where it was", state_name[state]);
+	       "%s: %d calls of release fail, and it goes on where it was", state_name[state], n);
 	cman_repair_free(&im);
 	lab_close(&c);
 }
@@ -1151,8 +1180,8 @@ static void partly_acked(void)
 	/* an acknowledgement of its first 300 bytes; no state changes by it */
 	forged.in.len = 0;
 	forged.send_seq += 299;
-	good = good &&
-	       cman_repair_inject_segment(c.host, &forged, NULL, SEGMENT_ACK, &why) == -ETIMEDOUT;
+	good = good && cman_repair_inject_segment(c.host, &forged, NULL, ESTABLISHED, SEGMENT_ACK,
+						  &why) == -ETIMEDOUT;
 	good = good && lab_outq(c.host) == 700;
 	lab_ok(good, "a segment of 1000 bytes of which 300 are acknowledged");
 	good = move(&c, "partly acknowledged");
@@ -1230,11 +1259,12 @@ static void bound_to_device(int state)
 	lab_close(&c);
 }
 
+/* Held in repair: for how long is the socket silent? */
 static void held_long(void)
 {
 	struct lab_conn c;
 	const char *why = "";
-	uint64_t leaked, early;
+	uint64_t leaked, start, first = 0;
 
 	lab_connect(&c, LAB_V4, true);
 	lab_guard_close();
@@ -1244,18 +1274,51 @@ static void held_long(void)
 	if (take_out(c.host, &image))
 		lab_die("move");
 	leaked = lab_leaked();
+	start = lab_now_us();
 	if (put_in(&image, &c.host))
 		lab_die("import");
-	usleep(150000);
-	early = lab_leaked() - leaked;
-	lab_ok(early == 0, "in repair with unacknowledged bytes: silent for 150 ms");
-	usleep(1850000);
-	lab_diag("packets sent in repair after 2 s: %llu",
-		 (unsigned long long)(lab_leaked() - leaked));
+	while (lab_now_us() - start < 2000000) {
+		if (!first && lab_leaked() != leaked)
+			first = lab_now_us() - start;
+		usleep(1000);
+	}
+	/* 200 ms is the least retransmission timeout, and the kernel may remember the peer's RTT */
+	lab_ok(!first || first > 190000, "in repair with unacknowledged bytes: silent for 190 ms");
+	lab_diag("the first packet after %llu ms, in 2 s there are %llu",
+		 (unsigned long long)first / 1000, (unsigned long long)(lab_leaked() - leaked));
 	if (cman_repair_release(c.host, &image, NULL, &why))
 		lab_die("release: %s", why);
 	lab_guard_open();
 	lab_ok(finish(&c, 5000), "and all bytes are right afterwards");
+	lab_close(&c);
+}
+
+/* A bulk upload must not start again with the window of a new connection. */
+static void receive_window(void)
+{
+	struct cman_repair_image after = { 0 };
+	struct lab_conn c;
+	const char *why = "";
+	bool good = true;
+
+	lab_connect(&c, LAB_V4, true);
+	for (int i = 0; i < 2000 && good; i++) {
+		lab_peer_write(&c, 20000);
+		good = lab_read(&c);
+	}
+	good = good && lab_settle(&c, 5000);
+	lab_guard_close();
+	good = good && move(&c, "after an upload");
+	good = good && !cman_repair_freeze(c.host, &after, &why) &&
+	       !cman_repair_export(c.host, &after, &why) && !cman_repair_thaw(c.host, &after, &why);
+	lab_guard_open();
+	lab_ok(good && after.speed.rcv_ssthresh >= image.speed.rcv_ssthresh * 9ull / 10 &&
+		       after.window.rcv_wnd == image.window.rcv_wnd,
+	       "the receive window and its limit are as before");
+	lab_diag("limit %u, then %u; window %u, then %u", image.speed.rcv_ssthresh,
+		 after.speed.rcv_ssthresh, image.window.rcv_wnd, after.window.rcv_wnd);
+	lab_ok(finish(&c, 5000), "and bytes go on");
+	cman_repair_free(&after);
 	lab_close(&c);
 }
 
@@ -1317,11 +1380,267 @@ static void rest(void)
 	for (size_t s = 0; s < sizeof(states) / sizeof(states[0]); s++)
 		bound_to_device(states[s]);
 	held_long();
+	receive_window();
 	own_injection();
 	wrap_around();
 	for (int f = 0; f < LAB_FAMILIES; f++)
 		repeated(f, f % 2);
 	lab_ok(lab_open_fds() == fds, "no descriptor was leaked by any test");
+}
+
+/* --- what a session costs */
+
+#define BENCH  200
+#define PASSES 5
+
+struct cost {
+	uint64_t describe, export, close, import, release;
+};
+
+static int64_t ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+
+/*
+ * The same in plain calls, one after the other, with the options of a simple proxy and no checks:
+ * what one writes from the man pages, in the order that works.
+ */
+struct plain {
+	struct sockaddr_in local, peer;
+	struct tcp_info info;
+	struct tcp_repair_window window;
+	uint32_t recv_seq, send_seq, timestamp;
+	int mss, inq, outq, unsent, nodelay, keepalive, sndbuf, rcvbuf, lock;
+	char congestion[16];
+	uint8_t in[32768], out[32768];
+};
+
+#define GET(level, name, var) \
+	do { \
+		socklen_t len_ = sizeof(var); \
+		if (getsockopt(fd, level, name, &(var), &len_) < 0) \
+			lab_die(#name); \
+	} while (0)
+#define SET(level, name, val) \
+	do { \
+		int val_ = (int)(val); \
+		if (setsockopt(fd, level, name, &val_, sizeof(val_)) < 0) \
+			lab_die(#name); \
+	} while (0)
+
+static void plain_export(int fd, struct plain *p)
+{
+	socklen_t len = sizeof(p->local);
+
+	SET(IPPROTO_TCP, TCP_REPAIR, 1);
+	getsockname(fd, (struct sockaddr *)&p->local, &len);
+	len = sizeof(p->peer);
+	getpeername(fd, (struct sockaddr *)&p->peer, &len);
+	GET(IPPROTO_TCP, TCP_INFO, p->info);
+	GET(IPPROTO_TCP, TCP_MAXSEG, p->mss);
+	GET(IPPROTO_TCP, TCP_REPAIR_WINDOW, p->window);
+	GET(IPPROTO_TCP, TCP_TIMESTAMP, p->timestamp);
+	GET(IPPROTO_TCP, TCP_NODELAY, p->nodelay);
+	GET(IPPROTO_TCP, TCP_CONGESTION, p->congestion);
+	GET(SOL_SOCKET, SO_KEEPALIVE, p->keepalive);
+	GET(SOL_SOCKET, SO_SNDBUF, p->sndbuf);
+	GET(SOL_SOCKET, SO_RCVBUF, p->rcvbuf);
+	GET(SOL_SOCKET, SO_BUF_LOCK, p->lock);
+	p->inq = lab_inq(fd);
+	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, RECV_QUEUE);
+	GET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->recv_seq);
+	if (p->inq && recv(fd, p->in, sizeof(p->in), MSG_PEEK | MSG_DONTWAIT) != p->inq)
+		lab_die("peek");
+	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE);
+	p->outq = lab_outq(fd);
+	p->unsent = lab_unsent(fd);
+	GET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->send_seq);
+	if (p->outq && recv(fd, p->out, sizeof(p->out), MSG_PEEK | MSG_DONTWAIT) != p->outq)
+		lab_die("peek");
+}
+
+static int plain_import(struct plain *p)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct tcp_repair_opt opts[] = {
+		{ 2, (uint32_t)p->mss },
+		{ 3, p->info.tcpi_snd_wscale | (uint32_t)p->info.tcpi_rcv_wscale << 16 },
+		{ 4, 0 },
+		{ 8, 0 },
+	};
+
+	SET(IPPROTO_TCP, TCP_REPAIR, 1);
+	SET(IPPROTO_TCP, TCP_NODELAY, p->nodelay);
+	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, p->congestion,
+		   (socklen_t)strlen(p->congestion));
+	if (bind(fd, (struct sockaddr *)&p->local, sizeof(p->local)) < 0)
+		lab_die("bind");
+	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, RECV_QUEUE);
+	SET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->recv_seq - (uint32_t)p->inq);
+	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE);
+	SET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->send_seq - (uint32_t)p->outq);
+	SET(IPPROTO_TCP, TCP_MAXSEG, p->mss);
+	if (connect(fd, (struct sockaddr *)&p->peer, sizeof(p->peer)) < 0)
+		lab_die("connect");
+	setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, opts, sizeof(opts));
+	SET(IPPROTO_TCP, TCP_TIMESTAMP, (p->timestamp + 2) & ~1u);
+	SET(SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20);
+	SET(SOL_SOCKET, SO_SNDBUFFORCE, 1 << 20);
+	if (p->inq) {
+		SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, RECV_QUEUE);
+		if (send(fd, p->in, (size_t)p->inq, 0) != p->inq)
+			lab_die("receive queue");
+	}
+	if (p->outq - p->unsent) {
+		SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE);
+		if (send(fd, p->out, (size_t)(p->outq - p->unsent), 0) != p->outq - p->unsent)
+			lab_die("send queue");
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &p->window, sizeof(p->window));
+	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, NO_QUEUE);
+	SET(IPPROTO_TCP, TCP_REPAIR, 0);
+	SET(SOL_SOCKET, SO_REUSEADDR, 1);
+	SET(SOL_SOCKET, SO_RCVBUFFORCE, p->rcvbuf / 2);
+	SET(SOL_SOCKET, SO_SNDBUFFORCE, p->sndbuf / 2);
+	SET(SOL_SOCKET, SO_BUF_LOCK, p->lock);
+	SET(SOL_SOCKET, SO_KEEPALIVE, p->keepalive);
+	if (p->unsent &&
+	    send(fd, p->out + (p->outq - p->unsent), (size_t)p->unsent, 0) != p->unsent)
+		lab_die("unsent");
+	return fd;
+}
+
+static struct lab_conn bench_conn[BENCH];
+static struct cman_repair_image bench_image[BENCH];
+static struct plain bench_plain[BENCH];
+
+static void bench_library(struct cost *cost, uint64_t want)
+{
+	const char *why = "";
+	int64_t at[6];
+	int err = 0;
+
+	for (int i = 0; i < BENCH; i++) {
+		cman_repair_reset(&bench_image[i]);
+		bench_image[i].want = want;
+	}
+	at[0] = ns();
+	for (int i = 0; i < BENCH; i++)
+		err |= cman_repair_describe(bench_conn[i].host, &bench_image[i], &why);
+	at[1] = ns();
+	for (int i = 0; i < BENCH; i++) {
+		err |= cman_repair_freeze(bench_conn[i].host, &bench_image[i], &why);
+		err |= cman_repair_export(bench_conn[i].host, &bench_image[i], &why);
+	}
+	at[2] = ns();
+	for (int i = 0; i < BENCH; i++)
+		err |= cman_repair_close(bench_conn[i].host, &why);
+	at[3] = ns();
+	for (int i = 0; i < BENCH; i++)
+		err |= cman_repair_import(&bench_image[i], NULL, &bench_conn[i].host, &why);
+	at[4] = ns();
+	for (int i = 0; i < BENCH; i++)
+		err |= cman_repair_release(bench_conn[i].host, &bench_image[i], NULL, &why);
+	at[5] = ns();
+	if (err)
+		lab_die("bench: %s", why);
+	cost->describe = (uint64_t)(at[1] - at[0]) / BENCH;
+	cost->export = (uint64_t)(at[2] - at[1]) / BENCH;
+	cost->close = (uint64_t)(at[3] - at[2]) / BENCH;
+	cost->import = (uint64_t)(at[4] - at[3]) / BENCH;
+	cost->release = (uint64_t)(at[5] - at[4]) / BENCH;
+}
+
+static void bench_by_hand(struct cost *cost)
+{
+	int64_t at[4];
+
+	at[0] = ns();
+	for (int i = 0; i < BENCH; i++)
+		plain_export(bench_conn[i].host, &bench_plain[i]);
+	at[1] = ns();
+	for (int i = 0; i < BENCH; i++)
+		close(bench_conn[i].host);
+	at[2] = ns();
+	for (int i = 0; i < BENCH; i++)
+		bench_conn[i].host = plain_import(&bench_plain[i]);
+	at[3] = ns();
+	*cost = (struct cost){
+		.export = (uint64_t)(at[1] - at[0]) / BENCH,
+		.close = (uint64_t)(at[2] - at[1]) / BENCH,
+		.import = (uint64_t)(at[3] - at[2]) / BENCH,
+	};
+}
+
+static void add_cost(struct cost *sum, struct cost c)
+{
+	/* the best of the passes, part by part: other programs share the machine */
+#define BEST(x) (sum->x = !sum->x || c.x < sum->x ? c.x : sum->x)
+	BEST(describe);
+	BEST(export);
+	BEST(close);
+	BEST(import);
+	BEST(release);
+#undef BEST
+}
+
+static void bench(size_t in, size_t out)
+{
+	static const char *const name[] = { "all options", "5 options", "plain calls" };
+	struct cost best[3] = { 0 };
+	bool good = true;
+
+	for (int i = 0; i < BENCH; i++)
+		lab_connect(&bench_conn[i], LAB_V4, true);
+	for (int pass = 0; pass < PASSES; pass++) {
+		for (int kind = 0; kind < 3; kind++) {
+			struct cost c;
+
+			for (int i = 0; i < BENCH && in; i++)
+				lab_peer_write(&bench_conn[i], in);
+			usleep(20000);
+			lab_guard_close();
+			for (int i = 0; i < BENCH && out; i++)
+				lab_host_write(&bench_conn[i], out);
+			if (kind == 2)
+				bench_by_hand(&c);
+			else
+				bench_library(
+					&c, kind ? CMAN_REPAIR_BIT(CMAN_REPAIR_NODELAY) |
+							    CMAN_REPAIR_BIT(CMAN_REPAIR_KEEPALIVE) :
+						   0);
+			lab_guard_open();
+			add_cost(&best[kind], c);
+			for (int i = 0; i < BENCH; i++)
+				good &= lab_settle(&bench_conn[i], 5000);
+		}
+	}
+	for (int kind = 0; kind < 3; kind++) {
+		struct cost *c = &best[kind];
+
+		lab_diag("%zu in, %zu out, %-11s: describe %llu.%llu, export %llu.%llu, close "
+			 "%llu.%llu, import %llu.%llu, release %llu.%llu us a session",
+			 in, out, name[kind], (unsigned long long)c->describe / 1000,
+			 (unsigned long long)c->describe / 100 % 10,
+			 (unsigned long long)c->export / 1000,
+			 (unsigned long long)c->export / 100 % 10,
+			 (unsigned long long)c->close / 1000,
+			 (unsigned long long)c->close / 100 % 10,
+			 (unsigned long long)c->import / 1000,
+			 (unsigned long long)c->import / 100 % 10,
+			 (unsigned long long)c->release / 1000,
+			 (unsigned long long)c->release / 100 % 10);
+	}
+	lab_ok(good, "%d sessions with %zu bytes in and %zu out moved %d times", BENCH, in, out,
+	       PASSES * 3);
+	for (int i = 0; i < BENCH; i++) {
+		lab_close(&bench_conn[i]);
+		cman_repair_free(&bench_image[i]);
+	}
 }
 
 int main(int argc, char **argv)
@@ -1334,10 +1653,14 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	lab_init(argv[1]);
-	if (strcmp(what, "matrix") == 0)
+	if (strcmp(what, "matrix") == 0) {
 		matrix();
-	else if (strcmp(what, "rest") == 0)
+	} else if (strcmp(what, "rest") == 0) {
 		rest();
+	} else {
+		bench(0, 0);
+		bench(16384, 14000);
+	}
 	cman_repair_free(&image);
 	return lab_done();
 }

@@ -3,9 +3,10 @@
  * Taking a connection out of its socket: check, describe, freeze, export, and then either close or
  * thaw. See usr/include/cman/repair.h for the order of the calls and the picture of the queues.
  *
- * The order inside export() was paid for: the kernel's pacing timer goes on sending until the send
- * queue is selected, so that what was sent and what was not is read only then. And whatever is read is good only if
- * nothing came in meanwhile: the counters of TCP_INFO are the witness, before and after.
+ * The order inside export() was paid for: the kernel's pacing timer goes on sending until the
+ * send queue is selected, so that what was sent and what was not is read only then. And whatever
+ * is read is good only if nothing came in meanwhile: the counters of TCP_INFO are the witness,
+ * before and after.
  */
 #include "usr/sys/repair_impl.h"
 
@@ -63,8 +64,8 @@ static int check_state(int state, const char **why)
 }
 
 /*
- * EINVAL: there is none, or what there was has been read, or the socket takes it in line (the byte is
- * then like any other). What was read, but lies before unread bytes, is seen by export().
+ * EINVAL: there is none, or what there was has been read, or the socket takes it in line (the
+ * byte is then like any other). What was read, but lies before unread bytes, is seen by export().
  */
 static int check_urgent(int fd, const char **why)
 {
@@ -470,8 +471,9 @@ static int peek(int fd, struct cman_repair_queue *queue, size_t len)
 }
 
 /*
- * SIOCINQ, and recv() too, stop where urgent data is or was: what lies behind it would be lost. When the socket
- * takes it in line they do not stop. thaw() sets SO_OOBINLINE back. -EAGAIN: they are not the same.
+ * SIOCINQ, and recv() too, stop where urgent data is or was: what lies behind it would be lost.
+ * When the socket takes it in line they do not stop. thaw() sets SO_OOBINLINE back. -EAGAIN: they
+ * are not the same.
  */
 static int unread_length(int fd, const struct cman_repair_image *image, size_t *ret_len)
 {
@@ -514,8 +516,9 @@ static int export_received(int fd, struct cman_repair_image *image, const char *
 }
 
 /*
- * The kernel cuts acknowledged bytes off only at segments (tcp_tso_acked): when the peer has acknowledged
- * a part of one, the whole of it is still at the head of the queue. The end of the queue is exact.
+ * The kernel cuts acknowledged bytes off only at segments (tcp_tso_acked): when the peer has
+ * acknowledged a part of one, the whole of it is still at the head of the queue. The end of the
+ * queue is exact.
  */
 static int peek_unacked(int fd, struct cman_repair_queue *out, size_t len)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the files of cman_repair (usr/include/cman/repair.h) share: errors with their reason, the option
- * table, and the making of one TCP segment.
+ * What the files of cman_repair (usr/include/cman/repair.h) share: errors with their reason, the
+ * option table, and the making of one TCP segment.
  */
 #ifndef CMAN_SYS_REPAIR_IMPL_H
 #define CMAN_SYS_REPAIR_IMPL_H
@@ -87,9 +87,9 @@ enum cman_repair_segment {
 
 /* Can segments be injected for this image? */
 int cman_repair_inject_check(const struct cman_repair_image *image, const char **why);
-/* Gives the socket @fd that segment and waits until its state has changed. */
+/* Gives the socket @fd that segment and waits until it has left the state @from. Can be repeated. */
 int cman_repair_inject_segment(int fd, const struct cman_repair_image *image,
-			       const struct cman_repair_inject *inject,
+			       const struct cman_repair_inject *inject, int from,
 			       enum cman_repair_segment segment, const char **why);
 
 #endif

@@ -3,8 +3,9 @@
  * Putting a connection into a new socket: import (silent, can be undone), then release. See
  * usr/include/cman/repair.h for the order of the calls and the picture of the queues.
  *
- * In repair connect() makes an established socket without a packet. What must be in force by then (MSS,
- * address, device, route) is set before it; what would send something comes after repair, in release().
+ * In repair connect() makes an established socket without a packet. What must be in force by then
+ * (MSS, address, device, route) is set before it; what would send something comes after repair,
+ * in release().
  */
 #include "usr/sys/repair_impl.h"
 
@@ -105,9 +106,9 @@ static int connect_peer(int fd, const struct cman_repair_image *image, const cha
 }
 
 /*
- * The timestamp clock must never go back, or the peer discards what we send (PAWS). Reading it has cut
- * its lowest bit off, which says whether it counts microseconds (Linux 6.7; before, the bit was
- * part of the value). So round up.
+ * The timestamp clock must never go back, or the peer discards what we send (PAWS). Reading it
+ * has cut its lowest bit off, which says whether it counts microseconds (Linux 6.7; before, the
+ * bit was part of the value). So round up.
  */
 static int restore_clock(int fd, const struct cman_repair_image *image, const char **why)
 {
@@ -136,8 +137,8 @@ static int restore_negotiated(int fd, const struct cman_repair_image *image, con
 
 	opts[n++] = (struct tcp_repair_opt){ TCPOPT_MSS, image->mss };
 	/*
-	 * Always: connect() has chosen a scale for our window by the sysctls of this place, and the peer
-	 * of a connection without scaling would read our window 128 times too small.
+	 * Always: connect() has chosen a scale for our window by the sysctls of this place, and
+	 * the peer of a connection without scaling would read our window 128 times too small.
 	 */
 	opts[n++] = (struct tcp_repair_opt){
 		TCPOPT_WINDOW, (uint32_t)image->snd_wscale | (uint32_t)image->rcv_wscale << 16
@@ -332,9 +333,9 @@ struct release {
 };
 
 /*
- * The kernel sends a window probe, whose answer brings the newest window and what was acknowledged. Not
- * in LAST_ACK with our FIN on its way: the acknowledgement of that FIN ends the socket, and the
- * answer, which comes after it, would find none and be answered with a RST.
+ * The kernel sends a window probe, whose answer brings the newest window and what was
+ * acknowledged. Not in LAST_ACK with our FIN on its way: the acknowledgement of that FIN ends the
+ * socket, and the answer, which comes after it, would find none and be answered with a RST.
  */
 static int leave_repair(struct release *r)
 {
@@ -391,12 +392,13 @@ static int peer_fin_before_ours(struct release *r)
 {
 	if (!r->image->peer_fin || r->image->state == CLOSING)
 		return 0;
-	return cman_repair_inject_segment(r->fd, r->image, r->inject, SEGMENT_FIN, r->why);
+	return cman_repair_inject_segment(r->fd, r->image, r->inject, ESTABLISHED, SEGMENT_FIN,
+					  r->why);
 }
 
 /*
- * A FIN that has left before is put in repair into the queue of what was sent, so that it is not sent
- * again. Leaving repair sends nothing then: there is no window probe outside of ESTABLISHED.
+ * A FIN that has left before is put in repair into the queue of what was sent, so that it is not
+ * sent again. Leaving repair sends nothing then: there is no window probe outside of ESTABLISHED.
  */
 static int our_fin(struct release *r)
 {
@@ -422,14 +424,16 @@ static int our_fin_acked(struct release *r)
 {
 	if (!r->image->fin_acked)
 		return 0;
-	return cman_repair_inject_segment(r->fd, r->image, r->inject, SEGMENT_ACK, r->why);
+	return cman_repair_inject_segment(r->fd, r->image, r->inject, FIN_WAIT1, SEGMENT_ACK,
+					  r->why);
 }
 
 static int peer_fin_after_ours(struct release *r)
 {
 	if (!r->image->peer_fin || r->image->state != CLOSING)
 		return 0;
-	return cman_repair_inject_segment(r->fd, r->image, r->inject, SEGMENT_FIN, r->why);
+	return cman_repair_inject_segment(r->fd, r->image, r->inject, FIN_WAIT1, SEGMENT_FIN,
+					  r->why);
 }
 
 static int late_options(struct release *r)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The socket options that an image carries: one table, which get, set, compare and dump all read.
- * It is in the order in which the options are set. A value that a new socket has anyway is not set: for most
- * options the kernel's default is a constant, for the others (they follow a sysctl or a route) the new socket
- * is asked first, so that they go on following it.
+ * It is in the order in which the options are set. A value that a new socket has anyway is not
+ * set: for most options the kernel's default is a constant, for the others (they follow a sysctl
+ * or a route) the new socket is asked first, so that they go on following it.
  */
 #include "usr/sys/repair_impl.h"
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * One TCP segment, as the peer has sent it once: its FIN, or its acknowledgement of ours. Nothing else
- * tells a socket that they have come. It is given to this host's own kernel, which delivers a packet
- * for a local address over the loopback device whatever its source.
+ * One TCP segment, as the peer has sent it once: its FIN, or its acknowledgement of ours. Nothing
+ * else tells a socket that they have come. It is given to this host's own kernel, which delivers
+ * a packet for a local address over the loopback device whatever its source.
  *
- * Sequence number: what the socket expects next. Acknowledgement: what it knows is acknowledged, so that
- * the segment is neither old (discarded in FIN_WAIT before Linux 6.9) nor news. Window: what the socket
- * has. No timestamp option: its value is not known, and without one the kernel does not look.
+ * Sequence number: what the socket expects next. Acknowledgement: what it knows is acknowledged,
+ * so that the segment is neither old (discarded in FIN_WAIT before Linux 6.9) nor news. Window:
+ * what the socket has. No timestamp option: its value is not known, and without one the kernel
+ * does not look.
  */
 #include "usr/sys/repair_impl.h"
 
@@ -173,7 +174,7 @@ int cman_repair_inject_check(const struct cman_repair_image *image, const char *
 }
 
 int cman_repair_inject_segment(int fd, const struct cman_repair_image *image,
-			       const struct cman_repair_inject *inject,
+			       const struct cman_repair_inject *inject, int from,
 			       enum cman_repair_segment segment, const char **why)
 {
 	union {
@@ -182,14 +183,14 @@ int cman_repair_inject_segment(int fd, const struct cman_repair_image *image,
 	} packet;
 	struct timespec pause = { .tv_nsec = WAIT_FIRST_NS };
 	struct tcp_info info;
-	uint8_t before;
 	size_t len;
 	int err;
 
 	err = cman_repair_info(fd, &info);
 	if (err)
 		return cman_repair_fail(why, err, "TCP_INFO");
-	before = info.tcpi_state;
+	if (info.tcpi_state != from)
+		return 0;
 	len = mapped(image) ? make4(&packet.v4, image, segment) : make6(&packet.v6, image, segment);
 	if (inject) {
 		err = inject->packet(inject->arg, &packet, len);
@@ -204,7 +205,7 @@ int cman_repair_inject_segment(int fd, const struct cman_repair_image *image,
 		err = cman_repair_info(fd, &info);
 		if (err)
 			return cman_repair_fail(why, err, "TCP_INFO");
-		if (info.tcpi_state != before)
+		if (info.tcpi_state != from)
 			return 0;
 		nanosleep(&pause, NULL);
 		pause.tv_nsec += pause.tv_nsec / 2;

@@ -46,16 +46,20 @@
  *	close .. import      no socket: the kernel answers with a RST, and the connection is dead
  *	import .. release    the new socket would take in data and answer
  *
- * A program at tc ingress that looks the four-tuple up does it. Packets should be kept and sent on
- * afterwards, not dropped: the new socket has no round trip estimate, so the kernel takes a second to
- * repeat what gets lost then. A packet may already be past the guard on another CPU when the guard
- * closes: let every CPU pass through the scheduler once (sched_setaffinity) before freeze().
- * Segments that release() injects (below) come in over the loopback device and must pass.
+ * A program at tc ingress that looks the four-tuple up does it. Packets should be kept and sent
+ * on afterwards, not dropped: the new socket has no round trip estimate, so the kernel takes up
+ * to a second to repeat what gets lost. A socket that is bound to a device takes them from
+ * that device only: packets that come back from another one (a tun device) are answered with a
+ * RST. A packet may already be past the guard on another CPU when the guard closes: let every CPU
+ * pass through the scheduler once (sched_setaffinity) before freeze(). Segments that release()
+ * injects (below) come in over the loopback device and must pass.
  *
- * Between import() and release() the new socket sends nothing for the kernel's initial retransmission
- * timeout of one second. When it is held longer and has bytes that were not acknowledged, the kernel
- * repeats them, in repair too. That is true TCP and does no harm to a connection that is alive; who
- * needs longer silence guards the way out as well.
+ * Between import() and release() the new socket sends nothing, until a retransmission timer may
+ * run out: one second after import(), or 200 ms when the kernel remembers the peer
+ * (ip-tcp_metrics(8)). When it is held longer and has bytes that were not acknowledged, the
+ * kernel repeats them, in repair too. That is true TCP and does no harm to a connection that is
+ * alive; who needs longer silence guards the way out as well. In the same way the timers of the
+ * old socket run until close().
  *
  * Sequence numbers
  * ----------------
@@ -75,13 +79,13 @@
  *	 acked   |  sent, not acked     |   not sent               |FIN|
  *	                                                           `---' if fin; not in out.data
  *
- * fin_sent tells whether our FIN has left; with fin_acked (FIN_WAIT2) out.len is 0 and the peer has
- * acknowledged the FIN at send_seq. The kernel counts the FINs in TCP_QUEUE_SEQ and SIOCOUTQ, not in
- * SIOCINQ, and never hands them out as bytes; the image has them taken out everywhere.
+ * fin_sent tells whether our FIN has left; with fin_acked (FIN_WAIT2) out.len is 0 and the peer
+ * has acknowledged the FIN at send_seq. The kernel counts the FINs in TCP_QUEUE_SEQ and SIOCOUTQ,
+ * not in SIOCINQ, and never hands them out as bytes; the image has them taken out everywhere.
  *
- * What the kernel does on import: it puts bytes sent into the send queue during repair into the queue
- * of what was sent already. So import() fills in only those that were, and release() writes the others
- * to the live socket: otherwise they would wait for a retransmission timeout.
+ * What the kernel does on import: it puts bytes sent into the send queue during repair into the
+ * queue of what was sent already. So import() fills in only those that were, and release() writes
+ * the others to the live socket: otherwise they would wait for a retransmission timeout.
  *
  * States
  * ------
@@ -93,27 +97,29 @@
  *	LAST_ACK      moves; the peer's FIN is injected, then FIN as in FIN_WAIT1
  *	others        -EOPNOTSUPP: SYN_SENT, SYN_RECV, LISTEN; -ENOTCONN: CLOSE, TIME_WAIT
  *
- * A FIN that was received can be told to a socket only by a segment. release() makes one, exactly as the
- * peer has sent it, and gives it to the kernel through a raw socket (CAP_NET_RAW) or through
- * the caller's function. It does not leave the host. Its mark is CMAN_REPAIR_MARK, for whoever filters.
+ * A FIN that was received can be told to a socket only by a segment. release() makes one, exactly
+ * as the peer has sent it, and gives it to the kernel through a raw socket (CAP_NET_RAW) or
+ * through the caller's function. It does not leave the host. Its mark is CMAN_REPAIR_MARK, for
+ * whoever filters.
  *
  * Units, ownership, errors
  * ------------------------
- * Lengths are bytes; ports are in host order, addresses in network order and v4-mapped for IPv4; times are
- * microseconds unless a name says otherwise.
+ * Lengths are bytes; ports are in host order, addresses in network order and v4-mapped for IPv4;
+ * times are microseconds unless a name says otherwise.
  *
  * An image is plain memory that starts as zeros ({ 0 }). Its queues are malloc'ed by export() and
- * grow as needed; one image can be used for one socket after another (cman_repair_reset()) and keeps their
- * memory. cman_repair_free() frees it. Bytes of a connection are no secret to this library; who thinks otherwise
- * wipes in.data and out.data first. An image may be copied to another machine by whatever way keeps its
- * fields: none is a descriptor or depends on a clock of this machine.
+ * grow as needed; one image can be used for one socket after another (cman_repair_reset()) and
+ * keeps their memory. cman_repair_free() frees it. Bytes of a connection are no secret to this
+ * library; who thinks otherwise wipes in.data and out.data first. An image may be copied to
+ * another machine by whatever way keeps its fields: none is a descriptor or depends on a clock of
+ * this machine.
  *
  * Every function returns 0 or -errno, and on an error sets *why (if why is not NULL) to a
- * constant string: what failed, in words. On an error of check(), describe(), freeze() or export() the
- * connection is as it was before that call (after export(): still frozen). After an error of import() no
- * descriptor is left. After an error of release() call it again: it goes on where it was.
- * No function logs, blocks for long, starts threads or touches signals. Different sockets may be moved in
- * different threads.
+ * constant string: what failed, in words. On an error of check(), describe(), freeze() or
+ * export() the connection is as it was before that call (after export(): still frozen). After an
+ * error of import() no descriptor is left. After an error of release() call it again: it goes on
+ * where it was. No function logs, blocks for long, starts threads or touches signals. Different
+ * sockets may be moved in different threads.
  *
  *	-EOPNOTSUPP  cannot move, for a reason that stays; keep it where it is
  *	-EBUSY       its queues did not stand still: is the guard closed? Also urgent data under way
@@ -127,15 +133,16 @@
  *
  * What is lost
  * ------------
- * The congestion window, slow start threshold, round trip estimate and the model of the congestion control start
- * anew (the image has what they were: struct cman_repair_speed). Segments that arrived out of order and
- * the peer's SACKs are forgotten, and sent again. ECN is off afterwards. The position of urgent data that we
- * have sent, ts_recent until the peer's next segment, error queues, timestamps of packets, socket
- * filters and BPF storage are not carried; a socket with a filter is refused. See Documentation/repair.rst.
+ * The congestion window, slow start threshold, round trip estimate and the model of the
+ * congestion control start anew (the image has what they were: struct cman_repair_speed). Segments that arrived out of order and the peer's SACKs are forgotten, and
+ * sent again. ECN is off afterwards. The position of urgent data that we have sent, ts_recent
+ * until the peer's next segment, error queues, timestamps of packets, socket filters and BPF
+ * storage are not carried; a socket with a filter is refused. See Documentation/repair.rst.
  *
  * Sources: tcp(7), ip(7), ipv6(7), socket(7); in the kernel net/ipv4/tcp.c (TCP_REPAIR*,
- * tcp_peek_sndq, tcp_disconnect), tcp_output.c (tcp_connect, tcp_write_xmit, tcp_send_window_probe),
- * tcp_input.c (tcp_send_rcvq, tcp_fin, tcp_rcv_state_process), tcp_ipv4.c.
+ * tcp_peek_sndq, tcp_disconnect), tcp_output.c (tcp_connect, tcp_write_xmit,
+ * tcp_send_window_probe), tcp_input.c (tcp_send_rcvq, tcp_fin, tcp_rcv_state_process),
+ * tcp_ipv4.c.
  */
 #ifndef CMAN_REPAIR_H
 #define CMAN_REPAIR_H
@@ -295,8 +302,9 @@ struct cman_repair_image {
 };
 
 /*
- * How release() gives a segment to this host's kernel as if it had come from the network: a complete IPv4 or
- * IPv6 packet. 0 or -errno. For programs without CAP_NET_RAW, which may have a tun device instead.
+ * How release() gives a segment to this host's kernel as if it had come from the network: a
+ * complete IPv4 or IPv6 packet. 0 or -errno. For programs without CAP_NET_RAW, which may have a
+ * tun device instead.
  */
 struct cman_repair_inject {
 	int (*packet)(void *arg, const void *packet, size_t len);
@@ -322,14 +330,14 @@ int cman_repair_export(int fd, struct cman_repair_image *image, const char **why
 int cman_repair_thaw(int fd, struct cman_repair_image *image, const char **why);
 
 /*
- * The end of a socket in repair: no FIN, no RST, for all descriptors of it; @fd is closed whatever is
- * returned. -EPERM: @fd is not in repair, and nothing was done, not even closed.
+ * The end of a socket in repair: no FIN, no RST, for all descriptors of it; @fd is closed
+ * whatever is returned. -EPERM: @fd is not in repair, and nothing was done, not even closed.
  */
 int cman_repair_close(int fd, const char **why);
 
 /*
- * A new socket from @image, complete and in repair; close-on-exec. @inject is what release() will be
- * given: whether that can work for a half-closed connection is found out here.
+ * A new socket from @image, complete and in repair; close-on-exec. @inject is what release() will
+ * be given: whether that can work for a half-closed connection is found out here.
  */
 int cman_repair_import(struct cman_repair_image *image, const struct cman_repair_inject *inject,
 		       int *ret_fd, const char **why);
@@ -356,9 +364,10 @@ int cman_repair_reserve(struct cman_repair_queue *queue, size_t room);
 const char *cman_repair_option_name(enum cman_repair_option option);
 
 /*
- * Calls @differs, if it is not NULL, for each option (also the congestion control and the device) that
- * both images have with different values; returns how many there are. Not compared: QUICKACK, which
- * follows the traffic. Buffer sizes and the window clamp may be larger in @b (the kernel tunes them).
+ * Calls @differs, if it is not NULL, for each option (also the congestion control and the device)
+ * that both images have with different values; returns how many there are. Not compared:
+ * QUICKACK, which follows the traffic. Buffer sizes and the window clamp may be larger in @b (the
+ * kernel tunes them).
  */
 int cman_repair_compare(const struct cman_repair_image *a, const struct cman_repair_image *b,
 			void (*differs)(void *arg, const char *name, int64_t a, int64_t b),
