@@ -170,8 +170,6 @@ void gw_pipes_recover(struct gateway *g);
 void gw_recover(struct gateway *g);
 /* One slot, RELAYING (or on its way there): computes what is in between, polls and pumps it. */
 void gw_recover_slot(struct gateway *g, uint32_t i);
-/* The same after an orderly freeze, here or in another release. */
-void gw_resume_slot(struct gateway *g, uint32_t i);
 /* One slot, ACCEPTED or CONNECTING: connects again, or goes on waiting. */
 void gw_recover_connecting(struct gateway *g, uint32_t i);
 /* Adopts or closes what is open and not in the ledger. */

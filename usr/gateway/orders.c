@@ -18,10 +18,10 @@ static int freeze(struct gateway *g, uint32_t i)
 		return 0;
 	if (s->state != CMAN_SLOT_RELAYING)
 		return -EAGAIN;
-	/* events that still come are another generation's; the legs leave the epoll set at RELEASE,
-	 * when the session does not wait for it any more */
-	g->live[i].gen++;
+	/* out of the set before it is passed on: epoll fires for the dead number otherwise */
+	gw_poll_del(g, i);
 	CMAN_CRASH(FREEZE_EPOLL);
+	g->live[i].gen++;
 	set_state(s, CMAN_SLOT_LEAVING);
 	CMAN_CRASH(FREEZE_STATE);
 	return 0;
@@ -38,7 +38,7 @@ static int thaw(struct gateway *g, uint32_t i)
 	s->batch = 0;
 	set_state(s, CMAN_SLOT_RELAYING);
 	CMAN_CRASH(THAW_SLOT);
-	gw_resume_slot(g, i);
+	gw_recover_slot(g, i);
 	return 0;
 }
 
@@ -49,8 +49,6 @@ static int release(struct gateway *g, uint32_t i)
 
 	if (s->state != CMAN_SLOT_LEAVING)
 		return -EAGAIN;
-	/* out of the set before ours are closed: epoll fires for the dead numbers otherwise */
-	gw_poll_del(g, i);
 	gw_count(g, s, -1);
 	set_state(s, CMAN_SLOT_CLOSING);
 	CMAN_CRASH(RELEASE_CLIENT);
@@ -80,7 +78,7 @@ static int activate(struct gateway *g, uint32_t i)
 			g->cell->pipes_open++;
 	set_state(s, CMAN_SLOT_RELAYING);
 	CMAN_CRASH(ACTIVATE_STATE);
-	gw_resume_slot(g, i);
+	gw_recover_slot(g, i);
 	return 0;
 }
 

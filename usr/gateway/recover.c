@@ -93,20 +93,6 @@ static void go_on(struct gateway *g, uint32_t i)
 		lost(g, i, "it cannot be polled", err);
 }
 
-void gw_resume_slot(struct gateway *g, uint32_t i)
-{
-	const struct cman_slot *s = slot_of(g, i);
-
-	/* Unbound, nothing is between and the position is exact: it is stored before the unbinding.
-	 * Then the counters, most of what a recovery costs, need not be read. */
-	if (s->bound[CMAN_UP] || s->bound[CMAN_DOWN] || (s->flags & CMAN_SLOT_RESET)) {
-		gw_recover_slot(g, i);
-		return;
-	}
-	g->live[i].flags |= LIVE_TOUCHED;
-	go_on(g, i);
-}
-
 void gw_recover_slot(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
