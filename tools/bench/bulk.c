@@ -210,7 +210,7 @@ static void flow_event(struct loop *l, struct io *io, uint32_t events)
 	}
 	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
 		read_reply(f);
-	else if (events & EPOLLOUT)
+	else if (events & EPOLLOUT && !f->shut) /* it may have ended in this round of events */
 		flow_send(f);
 }
 
