@@ -29,14 +29,20 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_SOCKMAP = 15,
+	BPF_MAP_TYPE_SOCKHASH = 18,
 };
 
 enum {
 	BPF_F_NO_PREALLOC = 1,
 	BPF_F_MMAPABLE = 1024,
 };
+
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+
+enum { BPF_F_INGRESS = 1 };
 
 enum { BPF_SK_LOOKUP_F_REPLACE = 1, BPF_SK_LOOKUP_F_NO_REUSEPORT = 2 };
 
@@ -50,7 +56,40 @@ enum {
 
 enum sk_action { SK_DROP = 0, SK_PASS = 1 };
 
-struct bpf_sock;
+struct bpf_sock {
+	__u32 bound_dev_if;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 mark;
+	__u32 priority;
+	__u32 src_ip4;
+	__u32 src_ip6[4];
+	__u32 src_port;
+	__be16 dst_port;
+	__u16 : 16;
+	__u32 dst_ip4;
+	__u32 dst_ip6[4];
+	__u32 state;
+	__s32 rx_queue_mapping;
+};
+
+struct bpf_sock_tuple {
+	union {
+		struct {
+			__be32 saddr;
+			__be32 daddr;
+			__be16 sport;
+			__be16 dport;
+		} ipv4;
+		struct {
+			__be32 saddr[4];
+			__be32 daddr[4];
+			__be16 sport;
+			__be16 dport;
+		} ipv6;
+	};
+};
 
 struct bpf_sk_lookup {
 	union {
@@ -87,6 +126,23 @@ struct __sk_buff {
 	__u32 tc_classid;
 	__u32 data;
 	__u32 data_end;
+	__u32 napi_id;
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 data_meta;
+	__u64 flow_keys __attribute__((aligned(8)));
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+	union {
+		struct bpf_sock *sk;
+		__u64 sk_room;
+	};
 };
 
 struct bpf_fib_lookup {
@@ -120,6 +176,16 @@ struct iphdr {
 	__u8 ihl : 4, version : 4;
 #else
 	__u8 version : 4, ihl : 4;
+	/* members are found by name when it is loaded */
+	struct sock;
+	struct tcp_congestion_ops {
+		void (*init)(struct sock *sk);
+		__u32 (*ssthresh)(struct sock *sk);
+		__u32 (*undo_cwnd)(struct sock *sk);
+		void (*cong_avoid)(struct sock *sk, __u32 ack, __u32 acked);
+		char name[16];
+	};
+
 #endif
 	__u8 tos;
 	__be16 tot_len;
@@ -154,6 +220,52 @@ struct tcphdr {
 	__be16 window;
 	__sum16 check;
 	__be16 urg_ptr;
+};
+
+/* members are found by name when it is loaded */
+struct sock;
+struct tcp_congestion_ops {
+	void (*init)(struct sock *sk);
+	__u32 (*ssthresh)(struct sock *sk);
+	__u32 (*undo_cwnd)(struct sock *sk);
+	void (*cong_avoid)(struct sock *sk, __u32 ack, __u32 acked);
+	char name[16];
+};
+
+/* The kernel's own, not ABI: found at load time by name. For splice.bpf.c. */
+#define CMAN_RELOCATED __attribute__((preserve_access_index))
+
+struct sk_buff {
+	char cb[48];
+} CMAN_RELOCATED;
+
+struct list_head {
+	struct list_head *next;
+} CMAN_RELOCATED;
+
+struct sk_buff_head {
+	__u32 qlen;
+} CMAN_RELOCATED;
+
+struct sk_psock {
+	struct sk_buff_head ingress_skb;
+	struct list_head ingress_msg;
+} CMAN_RELOCATED;
+
+struct sock_common;
+
+struct sock {
+	void *sk_user_data;
+} CMAN_RELOCATED;
+
+struct tcp_sock {
+	__u32 write_seq;
+	__u32 copied_seq;
+} CMAN_RELOCATED;
+
+struct bpf_iter__tcp {
+	__u64 meta;
+	struct sock_common *sk_common;
 };
 
 #endif

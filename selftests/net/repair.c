@@ -5,7 +5,7 @@
  * queue lengths before the guard opens, not a packet between import and release, every byte in
  * order afterwards, no RST.
  *
- * usage: repair PEER_NAMESPACE [matrix|rest|bench]	(repair.sh)
+ * usage: repair PEER_NAMESPACE [matrix|rest]	(repair.sh)
  *
  * Failures are injected without a hook in the library: this program defines the system call
  * functions that the library uses, and each can be told to fail the n-th time.
@@ -1388,278 +1388,20 @@ static void rest(void)
 	lab_ok(lab_open_fds() == fds, "no descriptor was leaked by any test");
 }
 
-/* --- what a session costs */
-
-#define BENCH  200
-#define PASSES 5
-
-struct cost {
-	uint64_t describe, export, close, import, release;
-};
-
-static int64_t ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ll + ts.tv_nsec;
-}
-
-/*
- * The same in plain calls, one after the other, with the options of a simple proxy and no checks:
- * what one writes from the man pages, in the order that works.
- */
-struct plain {
-	struct sockaddr_in local, peer;
-	struct tcp_info info;
-	struct tcp_repair_window window;
-	uint32_t recv_seq, send_seq, timestamp;
-	int mss, inq, outq, unsent, nodelay, keepalive, sndbuf, rcvbuf, lock;
-	char congestion[16];
-	uint8_t in[32768], out[32768];
-};
-
-#define GET(level, name, var) \
-	do { \
-		socklen_t len_ = sizeof(var); \
-		if (getsockopt(fd, level, name, &(var), &len_) < 0) \
-			lab_die(#name); \
-	} while (0)
-#define SET(level, name, val) \
-	do { \
-		int val_ = (int)(val); \
-		if (setsockopt(fd, level, name, &val_, sizeof(val_)) < 0) \
-			lab_die(#name); \
-	} while (0)
-
-static void plain_export(int fd, struct plain *p)
-{
-	socklen_t len = sizeof(p->local);
-
-	SET(IPPROTO_TCP, TCP_REPAIR, 1);
-	getsockname(fd, (struct sockaddr *)&p->local, &len);
-	len = sizeof(p->peer);
-	getpeername(fd, (struct sockaddr *)&p->peer, &len);
-	GET(IPPROTO_TCP, TCP_INFO, p->info);
-	GET(IPPROTO_TCP, TCP_MAXSEG, p->mss);
-	GET(IPPROTO_TCP, TCP_REPAIR_WINDOW, p->window);
-	GET(IPPROTO_TCP, TCP_TIMESTAMP, p->timestamp);
-	GET(IPPROTO_TCP, TCP_NODELAY, p->nodelay);
-	GET(IPPROTO_TCP, TCP_CONGESTION, p->congestion);
-	GET(SOL_SOCKET, SO_KEEPALIVE, p->keepalive);
-	GET(SOL_SOCKET, SO_SNDBUF, p->sndbuf);
-	GET(SOL_SOCKET, SO_RCVBUF, p->rcvbuf);
-	GET(SOL_SOCKET, SO_BUF_LOCK, p->lock);
-	p->inq = lab_inq(fd);
-	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, RECV_QUEUE);
-	GET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->recv_seq);
-	if (p->inq && recv(fd, p->in, sizeof(p->in), MSG_PEEK | MSG_DONTWAIT) != p->inq)
-		lab_die("peek");
-	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE);
-	p->outq = lab_outq(fd);
-	p->unsent = lab_unsent(fd);
-	GET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->send_seq);
-	if (p->outq && recv(fd, p->out, sizeof(p->out), MSG_PEEK | MSG_DONTWAIT) != p->outq)
-		lab_die("peek");
-}
-
-static int plain_import(struct plain *p)
-{
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct tcp_repair_opt opts[] = {
-		{ 2, (uint32_t)p->mss },
-		{ 3, p->info.tcpi_snd_wscale | (uint32_t)p->info.tcpi_rcv_wscale << 16 },
-		{ 4, 0 },
-		{ 8, 0 },
-	};
-
-	SET(IPPROTO_TCP, TCP_REPAIR, 1);
-	SET(IPPROTO_TCP, TCP_NODELAY, p->nodelay);
-	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, p->congestion,
-		   (socklen_t)strlen(p->congestion));
-	if (bind(fd, (struct sockaddr *)&p->local, sizeof(p->local)) < 0)
-		lab_die("bind");
-	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, RECV_QUEUE);
-	SET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->recv_seq - (uint32_t)p->inq);
-	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE);
-	SET(IPPROTO_TCP, TCP_QUEUE_SEQ, p->send_seq - (uint32_t)p->outq);
-	SET(IPPROTO_TCP, TCP_MAXSEG, p->mss);
-	if (connect(fd, (struct sockaddr *)&p->peer, sizeof(p->peer)) < 0)
-		lab_die("connect");
-	setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, opts, sizeof(opts));
-	SET(IPPROTO_TCP, TCP_TIMESTAMP, (p->timestamp + 2) & ~1u);
-	SET(SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20);
-	SET(SOL_SOCKET, SO_SNDBUFFORCE, 1 << 20);
-	if (p->inq) {
-		SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, RECV_QUEUE);
-		if (send(fd, p->in, (size_t)p->inq, 0) != p->inq)
-			lab_die("receive queue");
-	}
-	if (p->outq - p->unsent) {
-		SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE);
-		if (send(fd, p->out, (size_t)(p->outq - p->unsent), 0) != p->outq - p->unsent)
-			lab_die("send queue");
-	}
-	setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &p->window, sizeof(p->window));
-	SET(IPPROTO_TCP, TCP_REPAIR_QUEUE, NO_QUEUE);
-	SET(IPPROTO_TCP, TCP_REPAIR, 0);
-	SET(SOL_SOCKET, SO_REUSEADDR, 1);
-	SET(SOL_SOCKET, SO_RCVBUFFORCE, p->rcvbuf / 2);
-	SET(SOL_SOCKET, SO_SNDBUFFORCE, p->sndbuf / 2);
-	SET(SOL_SOCKET, SO_BUF_LOCK, p->lock);
-	SET(SOL_SOCKET, SO_KEEPALIVE, p->keepalive);
-	if (p->unsent &&
-	    send(fd, p->out + (p->outq - p->unsent), (size_t)p->unsent, 0) != p->unsent)
-		lab_die("unsent");
-	return fd;
-}
-
-static struct lab_conn bench_conn[BENCH];
-static struct cman_repair_image bench_image[BENCH];
-static struct plain bench_plain[BENCH];
-
-static void bench_library(struct cost *cost, uint64_t want)
-{
-	const char *why = "";
-	int64_t at[6];
-	int err = 0;
-
-	for (int i = 0; i < BENCH; i++) {
-		cman_repair_reset(&bench_image[i]);
-		bench_image[i].want = want;
-	}
-	at[0] = ns();
-	for (int i = 0; i < BENCH; i++)
-		err |= cman_repair_describe(bench_conn[i].host, &bench_image[i], &why);
-	at[1] = ns();
-	for (int i = 0; i < BENCH; i++) {
-		err |= cman_repair_freeze(bench_conn[i].host, &bench_image[i], &why);
-		err |= cman_repair_export(bench_conn[i].host, &bench_image[i], &why);
-	}
-	at[2] = ns();
-	for (int i = 0; i < BENCH; i++)
-		err |= cman_repair_close(bench_conn[i].host, &why);
-	at[3] = ns();
-	for (int i = 0; i < BENCH; i++)
-		err |= cman_repair_import(&bench_image[i], NULL, &bench_conn[i].host, &why);
-	at[4] = ns();
-	for (int i = 0; i < BENCH; i++)
-		err |= cman_repair_release(bench_conn[i].host, &bench_image[i], NULL, &why);
-	at[5] = ns();
-	if (err)
-		lab_die("bench: %s", why);
-	cost->describe = (uint64_t)(at[1] - at[0]) / BENCH;
-	cost->export = (uint64_t)(at[2] - at[1]) / BENCH;
-	cost->close = (uint64_t)(at[3] - at[2]) / BENCH;
-	cost->import = (uint64_t)(at[4] - at[3]) / BENCH;
-	cost->release = (uint64_t)(at[5] - at[4]) / BENCH;
-}
-
-static void bench_by_hand(struct cost *cost)
-{
-	int64_t at[4];
-
-	at[0] = ns();
-	for (int i = 0; i < BENCH; i++)
-		plain_export(bench_conn[i].host, &bench_plain[i]);
-	at[1] = ns();
-	for (int i = 0; i < BENCH; i++)
-		close(bench_conn[i].host);
-	at[2] = ns();
-	for (int i = 0; i < BENCH; i++)
-		bench_conn[i].host = plain_import(&bench_plain[i]);
-	at[3] = ns();
-	*cost = (struct cost){
-		.export = (uint64_t)(at[1] - at[0]) / BENCH,
-		.close = (uint64_t)(at[2] - at[1]) / BENCH,
-		.import = (uint64_t)(at[3] - at[2]) / BENCH,
-	};
-}
-
-static void add_cost(struct cost *sum, struct cost c)
-{
-	/* the best of the passes, part by part: other programs share the machine */
-#define BEST(x) (sum->x = !sum->x || c.x < sum->x ? c.x : sum->x)
-	BEST(describe);
-	BEST(export);
-	BEST(close);
-	BEST(import);
-	BEST(release);
-#undef BEST
-}
-
-static void bench(size_t in, size_t out)
-{
-	static const char *const name[] = { "all options", "5 options", "plain calls" };
-	struct cost best[3] = { 0 };
-	bool good = true;
-
-	for (int i = 0; i < BENCH; i++)
-		lab_connect(&bench_conn[i], LAB_V4, true);
-	for (int pass = 0; pass < PASSES; pass++) {
-		for (int kind = 0; kind < 3; kind++) {
-			struct cost c;
-
-			for (int i = 0; i < BENCH && in; i++)
-				lab_peer_write(&bench_conn[i], in);
-			usleep(20000);
-			lab_guard_close();
-			for (int i = 0; i < BENCH && out; i++)
-				lab_host_write(&bench_conn[i], out);
-			if (kind == 2)
-				bench_by_hand(&c);
-			else
-				bench_library(
-					&c, kind ? CMAN_REPAIR_BIT(CMAN_REPAIR_NODELAY) |
-							    CMAN_REPAIR_BIT(CMAN_REPAIR_KEEPALIVE) :
-						   0);
-			lab_guard_open();
-			add_cost(&best[kind], c);
-			for (int i = 0; i < BENCH; i++)
-				good &= lab_settle(&bench_conn[i], 5000);
-		}
-	}
-	for (int kind = 0; kind < 3; kind++) {
-		struct cost *c = &best[kind];
-
-		lab_diag("%zu in, %zu out, %-11s: describe %llu.%llu, export %llu.%llu, close "
-			 "%llu.%llu, import %llu.%llu, release %llu.%llu us a session",
-			 in, out, name[kind], (unsigned long long)c->describe / 1000,
-			 (unsigned long long)c->describe / 100 % 10,
-			 (unsigned long long)c->export / 1000,
-			 (unsigned long long)c->export / 100 % 10,
-			 (unsigned long long)c->close / 1000,
-			 (unsigned long long)c->close / 100 % 10,
-			 (unsigned long long)c->import / 1000,
-			 (unsigned long long)c->import / 100 % 10,
-			 (unsigned long long)c->release / 1000,
-			 (unsigned long long)c->release / 100 % 10);
-	}
-	lab_ok(good, "%d sessions with %zu bytes in and %zu out moved %d times", BENCH, in, out,
-	       PASSES * 3);
-	for (int i = 0; i < BENCH; i++) {
-		lab_close(&bench_conn[i]);
-		cman_repair_free(&bench_image[i]);
-	}
-}
-
 int main(int argc, char **argv)
 {
 	const char *what = argc > 2 ? argv[2] : "matrix";
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: repair PEER_NAMESPACE [matrix|rest|bench]\n");
+		fprintf(stderr, "usage: repair PEER_NAMESPACE [matrix|rest]\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	lab_init(argv[1]);
 	if (strcmp(what, "matrix") == 0) {
 		matrix();
-	} else if (strcmp(what, "rest") == 0) {
-		rest();
 	} else {
-		bench(0, 0);
-		bench(16384, 14000);
+		rest();
 	}
 	cman_repair_free(&image);
 	return lab_done();

@@ -225,6 +225,45 @@ static void make_cancel(struct cman_frame_writer *w)
 	cman_frame_add_u8(w, CMAN_TAG_ROLLBACK, 1);
 }
 
+static const uint8_t an_address[16] = { [10] = 0xff, [11] = 0xff, [12] = 10, [15] = 5 };
+
+static void make_image(struct cman_frame_writer *w)
+{
+	make_id(w);
+	cman_frame_add_bytes(w, CMAN_TAG_CHUNK, "CMIM", 4);
+}
+
+static void make_images(struct cman_frame_writer *w)
+{
+	make_id(w);
+	cman_frame_add_u64(w, CMAN_TAG_TIME_NS, 123456789);
+	cman_frame_add_u32(w, CMAN_TAG_COUNT, 2);
+	cman_frame_add_u64(w, CMAN_TAG_LENGTH, 4);
+}
+
+static void make_resolve(struct cman_frame_writer *w)
+{
+	make_id(w);
+	cman_frame_add_bytes(w, CMAN_TAG_BOOT_ID, boot_id, 16);
+}
+
+static void make_offer(struct cman_frame_writer *w)
+{
+	cman_frame_add_range(w, 1, 1);
+	cman_frame_add_text(w, CMAN_TAG_ALIAS, "web");
+	cman_frame_add_text(w, CMAN_TAG_SERVICE, "pg");
+	cman_frame_add_bytes(w, CMAN_TAG_ADDRESS, an_address, 16);
+}
+
+static void make_ready_far(struct cman_frame_writer *w)
+{
+	uint8_t hop[22] = { [16] = 2, [21] = 1 };
+
+	memcpy(hop, an_address, 16);
+	cman_frame_add_bytes(w, CMAN_TAG_HOP, hop, sizeof(hop));
+	cman_frame_add_u64(w, CMAN_TAG_EPOCH, 9);
+}
+
 static void make_keeper_hello(struct cman_frame_writer *w)
 {
 	cman_frame_add_range(w, 1, 1);
@@ -281,6 +320,11 @@ static const struct vector {
 	{ CMAN_FRAME_DONE, 0, VECTOR_DONE, make_done },
 	{ CMAN_FRAME_CANCEL, 0, VECTOR_CANCEL, make_cancel },
 	{ CMAN_FRAME_FINISHED, 0, VECTOR_FINISHED, make_nothing },
+	{ CMAN_FRAME_IMAGE, 0, VECTOR_IMAGE, make_image },
+	{ CMAN_FRAME_IMAGES, 0, VECTOR_IMAGES, make_images },
+	{ CMAN_FRAME_OFFER, 0, VECTOR_OFFER, make_offer },
+	{ CMAN_FRAME_RESOLVE, 0, VECTOR_RESOLVE, make_resolve },
+	{ CMAN_FRAME_READY, 0, VECTOR_READY_FAR, make_ready_far },
 	{ CMAN_FRAME_KEEPER_HELLO, 0, VECTOR_KEEPER_HELLO, make_keeper_hello },
 	{ CMAN_FRAME_KEEPER_HELLO, 0, VECTOR_KEEPER_HELLO_KEEPER, make_keeper_hello_keeper },
 	{ CMAN_FRAME_GIVE, 0, VECTOR_GIVE, make_give },

@@ -133,6 +133,11 @@ static bool clean(const uint8_t *p, size_t n, bool lines)
 	return true;
 }
 
+bool cman_wire_clean(const void *p, size_t n)
+{
+	return clean(p, n, false);
+}
+
 /* A decimal port, 1..65535, of the digits at the head of the span; 0: there is none */
 static unsigned int port(struct span *s)
 {
@@ -848,6 +853,21 @@ int cman_frame_next_text(const struct cman_frame *f, enum cman_tag tag, size_t *
 	    kind != CMAN_KIND_LISTENER)
 		return -ENOENT;
 	*ret = (const char *)t.value;
+	*n = t.len;
+	*cursor = at;
+	return 0;
+}
+
+int cman_frame_next_bytes(const struct cman_frame *f, enum cman_tag tag, size_t *cursor,
+			  const uint8_t **ret, size_t *n)
+{
+	size_t at = *cursor;
+	struct tlv t;
+	uint8_t kind;
+
+	if (next_value(f, (uint16_t)tag, &at, &t, &kind) || kind != CMAN_KIND_BYTES)
+		return -ENOENT;
+	*ret = t.value;
 	*n = t.len;
 	*cursor = at;
 	return 0;

@@ -39,6 +39,7 @@
 #define CMAN_FRAME_HEADER      16
 #define CMAN_FRAME_MAX_PAYLOAD (8u << 20)
 #define CMAN_FRAME_MAX_FDS     252 /* SCM_MAX_FD is 253 */
+#define CMAN_CHUNK_MAX	       (1u << 20)
 
 enum cman_frame_type {
 	/* control: cmanctl -> manager and back; JSON inside */
@@ -64,6 +65,11 @@ enum cman_frame_type {
 	CMAN_FRAME_DONE = 28,	   /* S: nothing more to send; LEFT for what stays */
 	CMAN_FRAME_CANCEL = 29,	   /* either: stop sending batches; ROLLBACK 1: send them back */
 	CMAN_FRAME_FINISHED = 30,  /* T: understood; S may exit when nothing is left */
+	CMAN_FRAME_IMAGE = 31,	   /* S: BATCH_ID, the next CHUNK of its image stream */
+	CMAN_FRAME_IMAGES = 32,	   /* S: BATCH_ID: the stream is complete: as BATCH, by images */
+	CMAN_FRAME_OFFER = 33,	   /* S to another host: services and addresses; T: HELLO */
+	CMAN_FRAME_RESOLVE = 34, /* S, on a new channel: BATCH_ID; T: COMMITTED or DROPPED. BOOT_ID
+				    * of T when it had it: a T that was rebooted has no journal */
 
 	/* manager -> keeper and back */
 	CMAN_FRAME_KEEPER_HELLO = 48, /* M: VERSION_RANGE; K: CELL, PIDs */
@@ -96,6 +102,14 @@ enum cman_tag {
 	CMAN_TAG_TIME_NS = 19,			 /* u64: CLOCK_BOOTTIME of the freeze */
 	CMAN_TAG_FLAGS = 20,			 /* u32: KEEPER_HELLO: reserved, 0 */
 	CMAN_TAG_TIMEOUT = 21,			 /* u32: HELLO of T: seconds until S exits */
+	CMAN_TAG_CHUNK = 22 | CMAN_TLV_MUST,	 /* bytes of an image stream (usr/core/image.h) */
+	CMAN_TAG_LENGTH = 23 | CMAN_TLV_MUST,	 /* u64: bytes of the whole stream */
+	CMAN_TAG_COUNT = 24 | CMAN_TLV_MUST,	 /* u32: sessions in an image stream */
+	CMAN_TAG_SERVICE = 25 | CMAN_TLV_MUST,	 /* text, repeated: name of a service that moves */
+	CMAN_TAG_ADDRESS = 26 | CMAN_TLV_MUST,	 /* 16 bytes, repeated: an address that moves */
+	CMAN_TAG_HOP = 27 | CMAN_TLV_MUST,   /* address, then 6 bytes: T's MAC for it; repeated */
+	CMAN_TAG_EPOCH = 28 | CMAN_TLV_MUST, /* u64: the highest that T has seen */
+	CMAN_TAG_PORTS = 29 | CMAN_TLV_MUST, /* 8192 bytes: a bit for each port that S uses */
 };
 
 /*
@@ -181,6 +195,8 @@ int cman_frame_next_u32(const struct cman_frame *f, enum cman_tag tag, size_t *c
 			uint32_t *ret);
 int cman_frame_next_text(const struct cman_frame *f, enum cman_tag tag, size_t *cursor,
 			 const char **ret, size_t *n);
+int cman_frame_next_bytes(const struct cman_frame *f, enum cman_tag tag, size_t *cursor,
+			  const uint8_t **ret, size_t *n);
 int cman_frame_next_left(const struct cman_frame *f, size_t *cursor, uint64_t *ret_id,
 			 const char **ret, size_t *n);
 int cman_frame_next_session(const struct cman_frame *f, size_t *cursor,

@@ -8,6 +8,7 @@
 #ifndef CMAN_CORE_WIRE_FIELDS_H
 #define CMAN_CORE_WIRE_FIELDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -80,6 +81,9 @@ extern const struct cman_wire_session_field cman_wire_session_fields[];
 /* The line of a frame type or of a tag in it, or NULL */
 const struct cman_wire_type *cman_wire_type(uint8_t type);
 const struct cman_wire_field *cman_wire_field(uint8_t type, uint16_t tag);
+
+/* @n bytes are UTF-8 without control characters. */
+bool cman_wire_clean(const void *p, size_t n);
 
 /* "u32", "text": the word that the documentation uses */
 const char *cman_wire_kind_name(uint8_t kind);

@@ -77,7 +77,7 @@ static int check_urgent(int fd, const char **why)
 }
 
 /* What can change from one moment to the next, and costs little to ask. */
-static int check_quick(int fd, struct tcp_info *ret_info, const char **why)
+static int check_quick(int fd, int want_repair, struct tcp_info *ret_info, const char **why)
 {
 	char ulp[16] = "";
 	int protocol, repair, err;
@@ -94,8 +94,10 @@ static int check_quick(int fd, struct tcp_info *ret_info, const char **why)
 		return cman_repair_fail(why, -EOPNOTSUPP, "the kernel has no TCP_REPAIR");
 	if (err)
 		return cman_repair_fail(why, err, "TCP_REPAIR");
-	if (repair)
-		return cman_repair_fail(why, -EALREADY, "it is in repair already");
+	if (repair != want_repair)
+		return cman_repair_fail(why, -EALREADY,
+					repair ? "it is in repair already" :
+						 "somebody has taken it out of repair");
 	err = cman_repair_info(fd, ret_info);
 	if (err)
 		return cman_repair_fail(why, err, "TCP_INFO");
@@ -263,7 +265,7 @@ static int check_filter(int fd, const char **why)
 int cman_repair_check(int fd, const char **why)
 {
 	struct tcp_info info;
-	int err = check_quick(fd, &info, why);
+	int err = check_quick(fd, 0, &info, why);
 
 	if (!err)
 		err = check_permission(why);
@@ -328,34 +330,52 @@ static void set_address(const union cman_repair_address *a, uint8_t ret_addr[16]
 	}
 }
 
-int cman_repair_describe(int fd, struct cman_repair_image *image, const char **why)
+int cman_repair_names(int fd, struct cman_repair_image *image, const char **why)
 {
 	union cman_repair_address local, peer;
-	int err, flags;
+	int err = names(fd, &local, &peer, why);
 
-	cman_repair_reset(image);
-	err = names(fd, &local, &peer, why);
 	if (err)
 		return err;
 	if (local.any.sa_family != AF_INET && local.any.sa_family != AF_INET6)
 		return cman_repair_fail(why, -EOPNOTSUPP, "it is not a TCP socket");
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0)
-		return cman_repair_fail(why, -errno, "F_GETFL");
-	image->nonblock = flags & O_NONBLOCK;
 	image->family = (uint8_t)local.any.sa_family;
 	set_address(&local, image->local_addr, &image->local_port);
 	set_address(&peer, image->peer_addr, &image->peer_port);
 	if (local.any.sa_family == AF_INET6)
 		image->scope_id = local.in6.sin6_scope_id;
-	err = cman_repair_get(fd, IPPROTO_TCP, TCP_CONGESTION, image->congestion,
-			      sizeof(image->congestion));
-	if (err)
-		return cman_repair_fail(why, err, "congestion");
-	err = cman_repair_get(fd, SOL_SOCKET, SO_BINDTODEVICE, image->bindtodevice,
-			      sizeof(image->bindtodevice));
-	if (err)
-		return cman_repair_fail(why, err, "bindtodevice");
+	return 0;
+}
+
+int cman_repair_describe_rest(int fd, struct cman_repair_image *image, unsigned int known,
+			      const char **why)
+{
+	int err;
+
+	if (!(known & CMAN_REPAIR_KNOWS_NAMES)) {
+		err = cman_repair_names(fd, image, why);
+		if (err)
+			return err;
+	}
+	if (!(known & CMAN_REPAIR_KNOWS_NONBLOCK)) {
+		int flags = fcntl(fd, F_GETFL);
+
+		if (flags < 0)
+			return cman_repair_fail(why, -errno, "F_GETFL");
+		image->nonblock = flags & O_NONBLOCK;
+	}
+	if (!(known & CMAN_REPAIR_KNOWS_CONGESTION)) {
+		err = cman_repair_get(fd, IPPROTO_TCP, TCP_CONGESTION, image->congestion,
+				      sizeof(image->congestion));
+		if (err)
+			return cman_repair_fail(why, err, "congestion");
+	}
+	if (!(known & CMAN_REPAIR_KNOWS_DEVICE)) {
+		err = cman_repair_get(fd, SOL_SOCKET, SO_BINDTODEVICE, image->bindtodevice,
+				      sizeof(image->bindtodevice));
+		if (err)
+			return cman_repair_fail(why, err, "bindtodevice");
+	}
 	err = cman_repair_options_get(fd, image, false, why);
 	if (err)
 		return err;
@@ -364,6 +384,12 @@ int cman_repair_describe(int fd, struct cman_repair_image *image, const char **w
 		return cman_repair_fail(why, -EALREADY, "it is in repair already");
 	image->described = true;
 	return 0;
+}
+
+int cman_repair_describe(int fd, struct cman_repair_image *image, const char **why)
+{
+	cman_repair_reset(image);
+	return cman_repair_describe_rest(fd, image, 0, why);
 }
 
 /* --- freeze and export */
@@ -405,7 +431,7 @@ int cman_repair_freeze(int fd, struct cman_repair_image *image, const char **why
 	struct tcp_info info;
 	int err;
 
-	err = check_quick(fd, &info, why);
+	err = check_quick(fd, 0, &info, why);
 	if (err)
 		return err;
 	if (!image->described) {
@@ -575,6 +601,15 @@ static int export_sent(int fd, struct cman_repair_image *image, const char **why
 	return 0;
 }
 
+static void fins_of_state(struct cman_repair_image *image)
+{
+	image->peer_fin = image->state == CLOSE_WAIT || image->state == LAST_ACK ||
+			  image->state == CLOSING;
+	image->fin_acked = image->state == FIN_WAIT2;
+	image->fin = image->state == FIN_WAIT1 || image->state == LAST_ACK ||
+		     image->state == CLOSING || image->fin_acked;
+}
+
 /* -EAGAIN: something came in meanwhile */
 static int export_once(int fd, struct cman_repair_image *image, const char **why)
 {
@@ -582,11 +617,7 @@ static int export_once(int fd, struct cman_repair_image *image, const char **why
 	struct tcp_info info;
 	int err, mss;
 
-	image->peer_fin = image->state == CLOSE_WAIT || image->state == LAST_ACK ||
-			  image->state == CLOSING;
-	image->fin_acked = image->state == FIN_WAIT2;
-	image->fin = image->state == FIN_WAIT1 || image->state == LAST_ACK ||
-		     image->state == CLOSING || image->fin_acked;
+	fins_of_state(image);
 	err = export_received(fd, image, why);
 	if (err)
 		return err;
@@ -636,6 +667,153 @@ int cman_repair_export(int fd, struct cman_repair_image *image, const char **why
 		return cman_repair_fail(why, -EBUSY,
 					"its queues do not stand still, or hold urgent data");
 	return err;
+}
+
+/* --- the same for who knows the state already */
+
+/* What freeze() would have found out, of a socket that hold() has put into repair. */
+static int freeze_rest(int fd, struct cman_repair_image *image, const char **why)
+{
+	struct tcp_info info;
+	int err = check_quick(fd, TCP_REPAIR_ON, &info, why);
+
+	if (err)
+		return err;
+	take_info(image, &info);
+	err = cman_repair_options_get(fd, image, true, why);
+	if (!err && peeks_at_offset(image)) {
+		err = cman_repair_set(fd, SOL_SOCKET, SO_PEEK_OFF, -1);
+		if (err)
+			cman_repair_fail(why, err, "peek_off");
+	}
+	return err;
+}
+
+/*
+ * With bytes that were not sent there is no time to lose: as long as the send queue is not selected, the
+ * kernel may send them; and as long as it is, a timer makes them "sent" without sending. So such a socket
+ * is exported now. The others cannot send anything: what is read of them later is as good as now.
+ */
+int cman_repair_hold(int fd, struct cman_repair_image *image, const char **why)
+{
+	size_t unsent = 0;
+	int err;
+
+	if (!image->described)
+		return cman_repair_fail(why, -EINVAL, "it is not described");
+	err = cman_repair_set(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
+	if (err)
+		return cman_repair_fail(why, err, "TCP_REPAIR");
+	image->frozen = true;
+	image->exported = false;
+	err = ask_length(fd, SIOCOUTQNSD, &unsent);
+	if (err) {
+		cman_repair_thaw(fd, image, NULL);
+		return cman_repair_fail(why, err, "SIOCOUTQNSD");
+	}
+	if (!unsent)
+		return 0;
+	err = freeze_rest(fd, image, why);
+	if (!err)
+		err = cman_repair_export(fd, image, why);
+	image->exported = !err;
+	return err;
+}
+
+/* Does @state say all that export() would have asked for? */
+static bool tells_all(const struct cman_repair_image *image, const struct cman_repair_state *state)
+{
+	const uint64_t buffers = CMAN_REPAIR_BIT(CMAN_REPAIR_RCVBUF) |
+				 CMAN_REPAIR_BIT(CMAN_REPAIR_SNDBUF) |
+				 CMAN_REPAIR_BIT(CMAN_REPAIR_WINDOW_CLAMP);
+
+	return state && state->repair && state->plain && !state->urgent &&
+	       state->snd_nxt == state->write_seq && !peeks_at_offset(image) &&
+	       (state->have & buffers) == buffers && !check_state(state->state, NULL);
+}
+
+static void take_state(struct cman_repair_image *image, const struct cman_repair_state *state)
+{
+	image->state = state->state;
+	image->negotiated = state->negotiated;
+	image->usec_timestamps = state->usec_timestamps;
+	image->snd_wscale = state->snd_wscale;
+	image->rcv_wscale = state->rcv_wscale;
+	image->bytes_received = state->bytes_received;
+	image->bytes_acked = state->bytes_acked;
+	image->speed = state->speed;
+	image->mss = state->mss;
+	image->timestamp = state->timestamp;
+	image->window = state->window;
+	for (int i = 0; i < CMAN_REPAIR_OPTIONS; i++) {
+		if (!(state->have & CMAN_REPAIR_BIT(i)) || !cman_repair_option_moves(i) ||
+		    !cman_repair_option_wanted(image, i))
+			continue;
+		image->option[i] = state->option[i];
+		image->have |= CMAN_REPAIR_BIT(i);
+	}
+}
+
+static int peek_queue(int fd, int which, struct cman_repair_queue *queue, size_t len,
+		      const char **why)
+{
+	int err;
+
+	queue->len = 0;
+	if (!len)
+		return 0;
+	err = cman_repair_set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, which);
+	if (!err)
+		err = which == SEND_QUEUE ? peek_unacked(fd, queue, len) : peek(fd, queue, len);
+	return err ? cman_repair_fail(why, err,
+				      which == SEND_QUEUE ? "send queue" : "receive queue") :
+		     0;
+}
+
+/*
+ * The end of the receive queue is rcv_nxt, its beginning copied_seq; those of the send queue are
+ * write_seq and snd_una, and all of it was sent. FINs are counted in all of them, but not one that
+ * was read.
+ */
+static int export_queues(int fd, struct cman_repair_image *image,
+			 const struct cman_repair_state *state, const char **why)
+{
+	size_t in = state->rcv_nxt - state->copied_seq;
+	size_t out = state->write_seq - state->snd_una;
+	int err;
+
+	fins_of_state(image);
+	if ((image->fin && !image->fin_acked && !out) || (image->fin_acked && out))
+		return -EAGAIN;
+	if (image->peer_fin && in)
+		in--;
+	image->recv_seq = state->rcv_nxt - image->peer_fin - (uint32_t)in;
+	image->send_seq = state->snd_una - image->fin_acked;
+	image->fin_sent = image->fin;
+	image->unsent = 0;
+	if (!image->fin_acked)
+		out -= image->fin;
+	err = peek_queue(fd, RECV_QUEUE, &image->in, in, why);
+	return err ? err : peek_queue(fd, SEND_QUEUE, &image->out, out, why);
+}
+
+int cman_repair_export_known(int fd, struct cman_repair_image *image,
+			     const struct cman_repair_state *state, const char **why)
+{
+	int err;
+
+	if (!image->frozen)
+		return cman_repair_fail(why, -EINVAL, "it is not held");
+	if (image->exported)
+		return 0;
+	if (tells_all(image, state)) {
+		take_state(image, state);
+		err = export_queues(fd, image, state, why);
+		if (err != -EAGAIN)
+			return err;
+	}
+	err = freeze_rest(fd, image, why);
+	return err ? err : cman_repair_export(fd, image, why);
 }
 
 /* --- the two ways out */

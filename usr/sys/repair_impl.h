@@ -64,6 +64,9 @@ union cman_repair_address {
 	struct sockaddr_in6 in6;
 };
 
+/* Family, addresses and ports. */
+int cman_repair_names(int fd, struct cman_repair_image *image, const char **why);
+
 /* TCP_INFO; what an older kernel does not fill in is 0 */
 int cman_repair_info(int fd, struct tcp_info *ret_info);
 
@@ -74,11 +77,20 @@ enum cman_repair_phase {
 	PHASE_LATE,  /* live, with nothing left to send */
 };
 
-/* All options of image->want, or those that the kernel itself changes. */
+/*
+ * All options of image->want that it does not have yet, or again those that the kernel itself
+ * changes.
+ */
 int cman_repair_options_get(int fd, struct cman_repair_image *image, bool moving_only,
 			    const char **why);
-int cman_repair_options_set(int fd, const struct cman_repair_image *image,
+/* @defaults NULL: the socket itself is asked. */
+int cman_repair_options_set(int fd, struct cman_repair_image *image,
+			    const struct cman_repair_defaults *defaults,
 			    enum cman_repair_phase phase, const char **why);
+/* Does image->want have it, or will moving change it anyway? */
+bool cman_repair_option_wanted(const struct cman_repair_image *image, int option);
+/* Does the kernel change it while the connection lives? */
+bool cman_repair_option_moves(int option);
 
 enum cman_repair_segment {
 	SEGMENT_FIN, /* the peer's FIN */

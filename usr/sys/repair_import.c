@@ -182,20 +182,28 @@ static int fill(int fd, int queue, const uint8_t *data, size_t len)
 	return 0;
 }
 
-/* Both limits are taken for memory, not for bytes; the kernel doubles what it is told. */
-static int make_room(int fd, int option, size_t len)
+/*
+ * Both limits are taken for memory, not for bytes; the kernel doubles what it is told. What is small
+ * beside the limit that is there anyway needs nothing: a limit that was set is not tuned any more.
+ */
+static int make_room(int fd, int get, int option, struct cman_repair_image *image, size_t len)
 {
 	size_t room = len + 4 * CHUNK;
+	int now;
 
+	if (!cman_repair_get(fd, SOL_SOCKET, get, &now, sizeof(now)) && now > 0 &&
+	    len <= (size_t)now / 4)
+		return 0;
+	image->forced = true;
 	return cman_repair_set(fd, SOL_SOCKET, option, room > 0x3fffffff ? 0x3fffffff : (int)room);
 }
 
-static int restore_queues(int fd, const struct cman_repair_image *image, const char **why)
+static int restore_queues(int fd, struct cman_repair_image *image, const char **why)
 {
 	int err;
 
 	if (image->in.len) {
-		err = make_room(fd, SO_RCVBUFFORCE, image->in.len);
+		err = make_room(fd, SO_RCVBUF, SO_RCVBUFFORCE, image, image->in.len);
 		if (!err)
 			err = fill(fd, RECV_QUEUE, image->in.data, image->in.len);
 		if (err)
@@ -203,7 +211,7 @@ static int restore_queues(int fd, const struct cman_repair_image *image, const c
 	}
 	/* room for the unsent bytes too: release() takes it back */
 	if (image->out.len) {
-		err = make_room(fd, SO_SNDBUFFORCE, image->out.len);
+		err = make_room(fd, SO_SNDBUF, SO_SNDBUFFORCE, image, image->out.len);
 		if (!err)
 			err = fill(fd, SEND_QUEUE, image->out.data, image->out.len - image->unsent);
 		if (err)
@@ -249,8 +257,30 @@ static int check_image(const struct cman_repair_image *image, const char **why)
 	return 0;
 }
 
+/* One that this kernel does not have is replaced by its default. */
+static int restore_congestion(int fd, const struct cman_repair_image *image,
+			      const struct cman_repair_defaults *defaults, const char **why)
+{
+	size_t size = sizeof(image->congestion);
+
+	if (defaults && strncmp(defaults->congestion, image->congestion, size) == 0)
+		return 0;
+	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, image->congestion,
+		       (socklen_t)strnlen(image->congestion, size)) < 0 &&
+	    errno != ENOENT)
+		return cman_repair_fail(why, -errno, "congestion");
+	return 0;
+}
+
 int cman_repair_import(struct cman_repair_image *image, const struct cman_repair_inject *inject,
 		       int *ret_fd, const char **why)
+{
+	return cman_repair_import_with(image, NULL, inject, ret_fd, why);
+}
+
+int cman_repair_import_with(struct cman_repair_image *image,
+			    const struct cman_repair_defaults *defaults,
+			    const struct cman_repair_inject *inject, int *ret_fd, const char **why)
 {
 	char device[sizeof(image->bindtodevice) + 1] = "";
 	int err, fd;
@@ -258,6 +288,9 @@ int cman_repair_import(struct cman_repair_image *image, const struct cman_repair
 	err = check_image(image, why);
 	if (err)
 		return err;
+	if (defaults && defaults->family != image->family)
+		return cman_repair_fail(why, -EINVAL, "these defaults are of another family");
+	image->forced = false;
 	if (needs_injection(image) && !inject) {
 		err = cman_repair_inject_check(image, why);
 		if (err)
@@ -280,16 +313,12 @@ int cman_repair_import(struct cman_repair_image *image, const struct cman_repair
 			goto err_close;
 		}
 	}
-	err = cman_repair_options_set(fd, image, PHASE_EARLY, why);
+	err = cman_repair_options_set(fd, image, defaults, PHASE_EARLY, why);
 	if (err)
 		goto err_close;
-	/* one that this kernel does not have is replaced by its default */
-	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, image->congestion,
-		       (socklen_t)strnlen(image->congestion, sizeof(image->congestion))) < 0 &&
-	    errno != ENOENT) {
-		err = cman_repair_fail(why, -errno, "congestion");
+	err = restore_congestion(fd, image, defaults, why);
+	if (err)
 		goto err_close;
-	}
 	err = bind_local(fd, image, why);
 	if (err)
 		goto err_close;
@@ -305,12 +334,7 @@ int cman_repair_import(struct cman_repair_image *image, const struct cman_repair
 	err = restore_window(fd, image, why);
 	if (err)
 		goto err_close;
-	err = cman_repair_set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, NO_QUEUE);
-	if (err) {
-		cman_repair_fail(why, err, "TCP_REPAIR_QUEUE");
-		goto err_close;
-	}
-	err = cman_repair_options_set(fd, image, PHASE_MID, why);
+	err = cman_repair_options_set(fd, image, defaults, PHASE_MID, why);
 	if (err)
 		goto err_close;
 	image->progress = 0;
@@ -438,7 +462,7 @@ static int peer_fin_after_ours(struct release *r)
 
 static int late_options(struct release *r)
 {
-	return cman_repair_options_set(r->fd, r->image, PHASE_LATE, r->why);
+	return cman_repair_options_set(r->fd, r->image, NULL, PHASE_LATE, r->why);
 }
 
 int cman_repair_release(int fd, struct cman_repair_image *image,

@@ -9,8 +9,10 @@
 
 #include <arpa/inet.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 /* newer than the oldest headers that this is built with */
 #ifndef SO_BUF_LOCK
@@ -212,47 +214,137 @@ static bool unknown(int err)
 	return err == -ENOPROTOOPT || err == -EOPNOTSUPP;
 }
 
+/*
+ * What this kernel has answered ENOPROTOOPT to, per family: it will do so the next time, so it is
+ * not asked again.
+ */
+static _Atomic uint64_t lacks[2];
+
+bool cman_repair_option_wanted(const struct cman_repair_image *image, int option)
+{
+	if (image->want && !((image->want | WANTED_ANYWAY) & CMAN_REPAIR_BIT(option)))
+		return false;
+	return !(table[option].flags & ONLY6) || image->family == AF_INET6;
+}
+
+bool cman_repair_option_moves(int option)
+{
+	return table[option].flags & MOVES;
+}
+
 int cman_repair_options_get(int fd, struct cman_repair_image *image, bool moving_only,
 			    const char **why)
 {
+	_Atomic uint64_t *lack = &lacks[image->family == AF_INET6];
+
 	for (int i = 0; i < CMAN_REPAIR_OPTIONS; i++) {
 		const struct option *o = &table[i];
 		int err;
 
-		if (image->want && !((image->want | WANTED_ANYWAY) & CMAN_REPAIR_BIT(i)))
+		if (!cman_repair_option_wanted(image, i) || *lack & CMAN_REPAIR_BIT(i))
 			continue;
-		if ((o->flags & ONLY6) && image->family != AF_INET6)
-			continue;
-		if (moving_only && !(o->flags & MOVES))
+		if (moving_only ? !(o->flags & MOVES) : image->have & CMAN_REPAIR_BIT(i))
 			continue;
 		err = get(fd, o, &image->option[i]);
 		if (!err)
 			image->have |= CMAN_REPAIR_BIT(i);
+		else if (err == -ENOPROTOOPT)
+			*lack |= CMAN_REPAIR_BIT(i);
 		else if (!unknown(err))
 			return cman_repair_fail(why, err, o->name);
 	}
 	return 0;
 }
 
-int cman_repair_options_set(int fd, const struct cman_repair_image *image,
+int cman_repair_defaults(int family, struct cman_repair_defaults *ret_defaults, const char **why)
+{
+	struct cman_repair_image fresh = { .family = (uint8_t)family };
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int err;
+
+	if (fd < 0)
+		return cman_repair_fail(why, -errno, "socket");
+	err = cman_repair_options_get(fd, &fresh, false, why);
+	if (!err) {
+		err = cman_repair_get(fd, IPPROTO_TCP, TCP_CONGESTION, fresh.congestion,
+				      sizeof(fresh.congestion));
+		if (err)
+			cman_repair_fail(why, err, "congestion");
+	}
+	close(fd);
+	if (err)
+		return err;
+	/* before Linux 6.3 it is resolved when the socket connects: 255 until then */
+	if (fresh.option[CMAN_REPAIR_TXREHASH] > 1)
+		fresh.have &= ~CMAN_REPAIR_BIT(CMAN_REPAIR_TXREHASH);
+	/* of a connected socket it is its route's */
+	fresh.have &= ~CMAN_REPAIR_BIT(CMAN_REPAIR_HOPLIMIT);
+	ret_defaults->family = fresh.family;
+	ret_defaults->have = fresh.have;
+	memcpy(ret_defaults->option, fresh.option, sizeof(fresh.option));
+	memcpy(ret_defaults->congestion, fresh.congestion, sizeof(fresh.congestion));
+	return 0;
+}
+
+/*
+ * A buffer that nobody has fixed and that is not larger than the new socket's is left alone, and
+ * so is the kernel's tuning of it. The send buffer has already been tuned when it connected, so
+ * the socket is asked.
+ */
+static bool buffer_is_fine(int fd, int option, const struct cman_repair_image *image,
+			   const struct cman_repair_defaults *defaults)
+{
+	int64_t now = defaults ? defaults->option[option] : 0;
+	int lock = option == CMAN_REPAIR_SNDBUF ? 1 : 2; /* SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK */
+
+	if (image->forced || !(image->have & CMAN_REPAIR_BIT(CMAN_REPAIR_BUF_LOCK)) ||
+	    image->option[CMAN_REPAIR_BUF_LOCK] & lock)
+		return false;
+	return now >= image->option[option] ||
+	       (!get(fd, &table[option], &now) && now >= image->option[option]);
+}
+
+/* For this option of a new socket: is there nothing to do? */
+static int is_so_already(int fd, int i, const struct cman_repair_image *image,
+			 const struct cman_repair_defaults *defaults, const char **why)
+{
+	const struct option *o = &table[i];
+	int64_t now;
+	int err;
+
+	if (i == CMAN_REPAIR_RCVBUF || i == CMAN_REPAIR_SNDBUF)
+		return buffer_is_fine(fd, i, image, defaults);
+	if (i == CMAN_REPAIR_BUF_LOCK)
+		return !image->forced && !image->option[i];
+	/* a new socket acknowledges at once */
+	if (i == CMAN_REPAIR_QUICKACK)
+		return image->option[i] == 1;
+	if (!(o->flags & ASK))
+		return !(o->flags & ALWAYS) && image->option[i] == o->normal;
+	if (defaults && defaults->have & CMAN_REPAIR_BIT(i))
+		return defaults->option[i] == image->option[i];
+	err = get(fd, o, &now);
+	if (err && !unknown(err))
+		return cman_repair_fail(why, err, o->name);
+	return err || now == image->option[i];
+}
+
+int cman_repair_options_set(int fd, struct cman_repair_image *image,
+			    const struct cman_repair_defaults *defaults,
 			    enum cman_repair_phase phase, const char **why)
 {
 	for (int i = 0; i < CMAN_REPAIR_OPTIONS; i++) {
 		const struct option *o = &table[i];
-		int64_t value = image->option[i], now;
+		int64_t value = image->option[i];
 		int err;
 
 		if (o->phase != phase || !(image->have & CMAN_REPAIR_BIT(i)))
 			continue;
-		if (o->flags & ASK) {
-			err = get(fd, o, &now);
-			if (err && !unknown(err))
-				return cman_repair_fail(why, err, o->name);
-			if (err || now == value)
-				continue;
-		} else if (!(o->flags & ALWAYS) && value == o->normal) {
+		err = is_so_already(fd, i, image, defaults, why);
+		if (err < 0)
+			return err;
+		if (err)
 			continue;
-		}
 		/* 2: first send the acknowledgement that is waiting, then off */
 		if (i == CMAN_REPAIR_QUICKACK && !value)
 			value = 2;
@@ -260,6 +352,9 @@ int cman_repair_options_set(int fd, const struct cman_repair_image *image,
 		/* without SO_BUF_LOCK (before Linux 5.14) the buffers stay locked */
 		if (err && !(i == CMAN_REPAIR_BUF_LOCK && err == -ENOPROTOOPT))
 			return cman_repair_fail(why, err, o->name);
+		/* the kernel takes it for the user's wish, and locks it */
+		if (o->kind == KIND_BUFFER)
+			image->forced = true;
 	}
 	return 0;
 }

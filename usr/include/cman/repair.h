@@ -274,6 +274,7 @@ struct cman_repair_image {
 
 	/* freeze() */
 	bool frozen;
+	bool exported;	    /* hold() has done it already */
 	uint8_t state;	    /* TCP_ESTABLISHED (1), ... of netinet/tcp.h */
 	uint8_t negotiated; /* TCPI_OPT_*: 1 timestamps, 2 SACK, 4 window scaling, 8 and 16 ECN */
 	uint8_t snd_wscale;
@@ -297,8 +298,65 @@ struct cman_repair_image {
 	uint64_t bytes_acked;	 /* counts them; a new socket's begin at in.len and 0 */
 	struct cman_repair_speed speed;
 
-	/* import() and release(): how far release() has come */
+	/* import() and release(): how far release() has come; whether buffers were made larger */
 	uint8_t progress;
+	bool forced;
+};
+
+/*
+ * --- For many connections at a time
+ *
+ * The calls above ask the kernel again for what somebody who moves many connections knows already.
+ * These take it from the caller, and do the same otherwise:
+ *
+ *	describe()           describe_rest(): what the image has is not asked for
+ *	freeze(), export()   hold(), then export_known() with the state of the frozen socket, which
+ *	                     the caller has read in another way (a BPF program)
+ *	import()             import_with(): what a new socket of this place has anyway
+ */
+
+/* What the caller has filled in of an image that was reset; its options are the bits of .have. */
+enum cman_repair_known {
+	CMAN_REPAIR_KNOWS_NAMES = 0x01, /* family, addresses, ports, scope_id */
+	CMAN_REPAIR_KNOWS_NONBLOCK = 0x02,
+	CMAN_REPAIR_KNOWS_DEVICE = 0x04,
+	CMAN_REPAIR_KNOWS_CONGESTION = 0x08,
+};
+
+/*
+ * A socket after hold(), read at one moment; the names are those of struct tcp_sock. As the kernel
+ * has them: sequence numbers and counters with FINs.
+ */
+struct cman_repair_state {
+	uint8_t state;
+	bool repair;	    /* TCP_REPAIR is on */
+	bool plain;	    /* no upper layer protocol, not MPTCP, no keys, no filter */
+	bool urgent;	    /* urgent data is, or was, under way: the state does not tell all */
+	uint8_t negotiated; /* as in the image */
+	uint8_t snd_wscale;
+	uint8_t rcv_wscale;
+	bool usec_timestamps;
+	uint32_t snd_una;
+	uint32_t snd_nxt;
+	uint32_t write_seq;
+	uint32_t rcv_nxt;
+	uint32_t copied_seq;
+	uint32_t mss;	    /* the clamp from the handshake */
+	uint32_t timestamp; /* what TCP_TIMESTAMP gives */
+	struct cman_repair_window window;
+	struct cman_repair_speed speed;
+	uint64_t bytes_received;
+	uint64_t bytes_acked;
+	uint64_t have; /* options that change while a connection lives */
+	int64_t option[CMAN_REPAIR_OPTIONS];
+};
+
+/* The options of a new socket, in the network namespace of the caller, at this moment. */
+struct cman_repair_defaults {
+	uint8_t family; /* 0: not read yet */
+	uint64_t have;
+	int64_t option[CMAN_REPAIR_OPTIONS];
+	char congestion[16];
 };
 
 /*
@@ -323,6 +381,26 @@ int cman_repair_freeze(int fd, struct cman_repair_image *image, const char **why
 /* Sequence numbers, window and queues of a frozen socket. */
 int cman_repair_export(int fd, struct cman_repair_image *image, const char **why);
 
+/* As describe(), but what @known and image->have say is there already and stays. No reset. */
+int cman_repair_describe_rest(int fd, struct cman_repair_image *image, unsigned int known,
+			      const char **why);
+
+/*
+ * As freeze(), with two system calls and without any check, for a socket that was described:
+ * export_known() makes the checks. A socket with bytes that were not sent is exported at once, because
+ * the kernel would send them, or take them for sent. thaw() undoes it, also after an error, unless
+ * image->frozen says that it is not in repair.
+ */
+int cman_repair_hold(int fd, struct cman_repair_image *image, const char **why);
+
+/*
+ * As export(), of a socket after hold(), whose state was read after that. Only the bytes of its
+ * queues are asked of the kernel. When @state is NULL or does not tell enough, all is asked. The
+ * socket may go: -EBUSY and the like as from freeze() and export(); it is still held then.
+ */
+int cman_repair_export_known(int fd, struct cman_repair_image *image,
+			     const struct cman_repair_state *state, const char **why);
+
 /*
  * Out of repair: the connection goes on in the old socket. Unsent bytes that the kernel took for
  * sent after export() (its pacing timer may do that) are repeated by its probe or timeout.
@@ -341,6 +419,14 @@ int cman_repair_close(int fd, const char **why);
  */
 int cman_repair_import(struct cman_repair_image *image, const struct cman_repair_inject *inject,
 		       int *ret_fd, const char **why);
+
+/* For import_with(): @family is AF_INET or AF_INET6. Good for as long as the sysctls stay. */
+int cman_repair_defaults(int family, struct cman_repair_defaults *ret_defaults, const char **why);
+
+/* As import(); @defaults, of the image's family, may be NULL. */
+int cman_repair_import_with(struct cman_repair_image *image,
+			    const struct cman_repair_defaults *defaults,
+			    const struct cman_repair_inject *inject, int *ret_fd, const char **why);
 
 /*
  * Makes the imported socket @fd live: leaves repair (the kernel sends a window probe, which
