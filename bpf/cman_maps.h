@@ -105,6 +105,10 @@ struct cman_flow {
 #define CMAN_SLOT_SERVER_RESTORED 0x02
 #define CMAN_SLOT_RESET		  0x04 /* CLOSING: reset the legs instead of closing them */
 #define CMAN_SLOT_UNCONNECTED	  0x08 /* PREPARED: the server leg is still to be connected */
+#define CMAN_SLOT_REPAIR	  0x10 /* LEAVING, PREPARED: by TCP_REPAIR: the legs are no duplicates */
+#define CMAN_SLOT_SPLICED	  0x20 /* RELAYING: by the kernel, see Splice below */
+#define CMAN_SLOT_END_CLIENT	  0x40 /* SPLICED: splice_end is to take this leg out */
+#define CMAN_SLOT_END_SERVER	  0x80
 
 /* The id of a slot in the state RESERVED is this | the number of the order that reserved it. */
 #define CMAN_RESERVED_ID 0xffff000000000000ull
@@ -184,6 +188,16 @@ enum cman_order {
 	CMAN_ORDER_CLOSE = 8,	 /* slot[]: end the session now */
 	CMAN_ORDER_QUIT = 9,	 /* close (n = 1: reset) every session, then end the whole cell */
 	CMAN_ORDER_LEAVE = 10, /* end the cell at once; what it still has is closed by the kernel */
+};
+
+/* The descriptors that relaying in the kernel needs (see Splice). */
+enum cman_splice_fd {
+	CMAN_SPLICE_RUN,
+	CMAN_SPLICE_HOLD,
+	CMAN_SPLICE_LEGS,
+	CMAN_SPLICE_END, /* the link of splice_end */
+	CMAN_SPLICE_GAG, /* a program, see bpf/splice.bpf.c */
+	CMAN_SPLICE_FDS,
 };
 
 struct cman_mailbox {
@@ -286,7 +300,8 @@ struct cman_service {
 	__u32 ntargets;
 	__u8 source[16];
 	__u16 source_family; /* 0: not set */
-	__u16 reserved[3];
+	__u16 splice;	     /* 1: the kernel may relay */
+	__u16 reserved[2];
 	struct cman_target target[CMAN_MAX_TARGETS];
 };
 
@@ -327,6 +342,12 @@ struct cman_listener {
 	__u32 reserved;
 };
 
+enum cman_port_parity {
+	CMAN_PORTS_ANY = 0,
+	CMAN_PORTS_ODD = 1,
+	CMAN_PORTS_EVEN = 2,
+};
+
 struct cman_instance {
 	__u32 abi;   /* CMAN_ABI */
 	__u32 state; /* enum cman_instance_state */
@@ -351,6 +372,13 @@ struct cman_instance {
 	__u32 crash_also;  /* 1 << enum cman_role */
 	__u32 crash_hits;  /* deaths so far */
 	struct cman_listener listener[CMAN_MAX_LISTENERS];
+	/*
+	 * While addresses move between two hosts, both make server legs that are bound to them, and
+	 * must not choose the same ports: the one that has them uses odd ones, the one that they
+	 * move to even ones, but for those that were in use at the other when it began.
+	 */
+	__u32 port_parity; /* manager: enum cman_port_parity */
+	__u8 busy_port[8192];
 };
 
 /* ---------------------------------------------------------------------------------------------
@@ -390,6 +418,169 @@ struct cman_counters {
 	__u64 held;	   /* suspended, or no listener and when_down = wait */
 	__u64 no_listener; /* refused: no listening socket */
 	__u64 assign_failed;
+};
+
+/* ---------------------------------------------------------------------------------------------
+ * Guard (bpf/guard.bpf.c, usr/sys/guard.h, which tells the story)
+ *
+ *	frozen        hash, pinned   tuple -> what happens to its packets. Entries are made, changed
+ *	                             and removed by the program cman_guard_cmd only, in place, because
+ *	                             packets count in them meanwhile
+ *	moving        hash, pinned   local address -> what happens to packets of unknown tuples
+ *	begun         LRU, pinned    tuples whose SYN went to the hop of their address
+ *	guard_conf    1 entry        written once by the owner, before the filters are attached
+ *	guard_cmd     1 entry        the owner's order to cman_guard_cmd, and its answer
+ *	guard_counts  per-CPU, 1     of all filters of this guard
+ *
+ * Another layout of struct cman_tuple or cman_frozen is a new ABI: successors take the maps over.
+ */
+
+/* One TCP connection as a packet that comes in sees it. v4-mapped addresses, host-order ports. */
+struct cman_tuple {
+	__u8 local_addr[16];
+	__u8 peer_addr[16];
+	__u16 local_port;
+	__u16 peer_port;
+};
+
+enum cman_guard_action {
+	CMAN_GUARD_PARK = 1,	/* to the parking device */
+	CMAN_GUARD_DRAIN = 2,	/* open again, behind what is still parked */
+	CMAN_GUARD_FORWARD = 3, /* to another machine, behind what is still parked */
+	CMAN_GUARD_LOCAL = 4,	/* let in, whatever `moving` says of the address */
+};
+
+/* The next machine on the same Ethernet: both addresses of the frame, and where to send it. */
+struct cman_guard_hop {
+	__u8 dst_mac[6];
+	__u8 src_mac[6];
+	__u32 ifindex;
+};
+
+struct cman_frozen {
+	enum cman_guard_action action;
+	__u32 epoch; /* the owner's; orders with an older one are refused */
+	__u64 batch;
+	__u64 expires_ns; /* CLOCK_BOOTTIME; from then on it is as if there were no entry */
+	__u64 since_ns;	  /* of the action */
+	/*
+	 * Payload bytes that are parked, a packet without payload counting as one: bytes, because
+	 * the kernel may cut a large packet into several on its way. Below 0 is possible, and empty.
+	 */
+	__s64 parked_now;
+	__u64 parked; /* packets, ever */
+	__u64 passed;
+	__u64 forwarded;
+	__u64 lost; /* in the unit of parked_now */
+	struct cman_guard_hop hop;
+};
+
+enum cman_moving_mode {
+	CMAN_MOVING_LEAVING = 1,  /* new connections go to the hop, the rest comes in */
+	CMAN_MOVING_GONE = 2,	  /* everything unknown goes to the hop */
+	CMAN_MOVING_ARRIVING = 3, /* no packet without a socket gets a RST: it is dropped */
+	CMAN_MOVING_STAYED = 4,	  /* called off: only what has begun at the hop goes there */
+};
+
+struct cman_moving_key {
+	__u8 addr[16];
+};
+
+struct cman_moving {
+	enum cman_moving_mode mode;
+	__u32 reserved;
+	__u64 expires_ns; /* CLOCK_BOOTTIME */
+	__u64 id;	  /* of this move of the address: `begun` holds it */
+	__u64 forwarded;
+	__u64 dropped;
+	struct cman_guard_hop hop; /* not ARRIVING */
+};
+
+struct cman_guard_conf {
+	__u32 park_ifindex;
+	/*
+	 * Parked frames have as their source: these two bytes, then the big-endian number of the
+	 * interface where they came in. So they find their way back there.
+	 */
+	__u8 mark[2];
+	__u8 reserved[2];
+};
+
+enum cman_guard_op {
+	CMAN_GUARD_OP_SET = 1,	  /* make or change the entry: action, hop, expires_ns, batch */
+	CMAN_GUARD_OP_CHANGE = 2, /* the same but for the batch; -ENOENT when there is none */
+	CMAN_GUARD_OP_RENEW = 3,  /* expires_ns */
+	CMAN_GUARD_OP_FINISH = 4, /* nothing parked: remove a DRAIN entry; else -EAGAIN, parked_now */
+	CMAN_GUARD_OP_SETTLE = 5, /* write parked[] off as lost, then as FINISH */
+	CMAN_GUARD_OP_DELETE = 6,
+};
+
+#define CMAN_GUARD_BATCH  64
+#define CMAN_GUARD_FROZEN 32768 /* entries: both legs of each session, and forwarded ones */
+#define CMAN_GUARD_MOVING 1024
+#define CMAN_GUARD_BEGUN  16384
+
+struct cman_guard_cmd {
+	__u32 op; /* enum cman_guard_op */
+	__u32 n;
+	__u64 expires_ns;
+	__u64 batch;
+	__u32 epoch;
+	__u32 action; /* enum cman_guard_action */
+	struct cman_guard_hop hop;
+	struct cman_tuple tuple[CMAN_GUARD_BATCH];
+	__s64 parked[CMAN_GUARD_BATCH]; /* in: SETTLE; out: FINISH, SETTLE: parked_now */
+	__s32 result[CMAN_GUARD_BATCH]; /* out: 0 or -errno */
+};
+
+struct cman_guard_counts {
+	__u64 parked;	  /* packets */
+	__u64 returned;	  /* parked packets that came back */
+	__u64 forwarded;  /* to the hop of their tuple */
+	__u64 strays;	  /* to the hop of their address */
+	__u64 unanswered; /* ARRIVING: dropped instead of a RST */
+	__u64 bounced;	  /* dropped: from the machine that they would be forwarded to */
+	__u64 unmarked;	  /* dropped: on the parking device, but none of ours */
+	__u64 failed;	  /* dropped: the kernel refused to rewrite the frame */
+};
+
+#ifndef __BPF__
+static_assert(sizeof(struct cman_tuple) == 36, "ABI");
+static_assert(sizeof(struct cman_guard_hop) == 16, "ABI");
+static_assert(sizeof(struct cman_frozen) == 88, "ABI");
+static_assert(sizeof(struct cman_moving) == 56, "ABI");
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+ * Splice: sessions that the kernel relays (bpf/splice.bpf.c, usr/sys/splice.h). Its maps are made
+ * when a service asks for it:
+ *
+ *	splice_run   sockhash  cookie -> leg whose segments go through the program
+ *	splice_hold  sockhash  cookie -> leg that the other's are redirected to: keeps what waits
+ *	splice_legs  hash      cookie -> struct cman_splice_leg
+ *
+ * The gateway makes an entry of splice_legs; from then on the programs are its only writers, with
+ * the socket of that cookie locked.
+ */
+#define CMAN_SPLICE_BACKLOG 262144u /* redirected bytes that may wait for the other's send queue */
+#define CMAN_SPLICE_BUFFERS 256u    /* and socket buffers: one byte may occupy 1 KiB */
+
+struct cman_splice_leg {
+	__u64 peer;	  /* cookie of the other leg */
+	__u64 base;	  /* cumulative R of this leg's direction when it was entered */
+	__u32 slot;	  /* index into `sessions` */
+	__u32 is_server;  /* which leg of it */
+	__u32 started;	  /* a first segment was seen */
+	__u32 next_seq;	  /* sequence number after the last byte seen */
+	__u32 write_base; /* the other leg's write_seq when nothing was redirected yet */
+	__u32 over;	  /* too much was waiting: all that comes is left to user space */
+	__u32 broken;	  /* old bytes could not be cut off, or some are missing: never go on */
+	__u32 ended;	  /* by splice_end: out of splice_run, and nothing was lost */
+	__u64 trims;	  /* segments that began with old bytes */
+	__u64 trimmed;	  /* bytes cut off */
+	__u64 redirected; /* bytes */
+	__u64 buffers;	  /* socket buffers redirected */
+	__u64 passed;	  /* bytes left to user space */
 };
 
 #ifndef __BPF__

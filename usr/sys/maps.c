@@ -316,6 +316,35 @@ static const char *why_not_loaded(int err)
 	}
 }
 
+/* The one object has the programs and maps of others too (guard.c, ...): they are not ours to load. */
+static bool is_ours(const struct bpf_program *prog)
+{
+	const char *name = bpf_program__name(prog);
+
+	return !strcmp(name, "cman_steer") || !strcmp(name, "cman_hold");
+}
+
+static int leave_out_others(const struct cman_bpf *skel)
+{
+	struct bpf_program *prog;
+	struct bpf_map *map;
+	int err = 0;
+
+	bpf_object__for_each_program(prog, skel->obj) {
+		if (!err && !is_ours(prog))
+			err = bpf_program__set_autoload(prog, false);
+	}
+	bpf_object__for_each_map(map, skel->obj) {
+		bool ours = bpf_map__is_internal(map);
+
+		for (size_t i = 0; i < NDESCS && !ours; i++)
+			ours = !strcmp(bpf_map__name(map), descs[i].name);
+		if (!err && !ours)
+			err = bpf_map__set_autocreate(map, false);
+	}
+	return err;
+}
+
 static int load(const struct cman_maps *maps, struct cman_bpf **ret_skel, const char **ret_why)
 {
 	libbpf_print_fn_t print = silence();
@@ -328,6 +357,7 @@ static int load(const struct cman_maps *maps, struct cman_bpf **ret_skel, const 
 		*ret_why = "the BPF object in this program is not readable";
 		goto out;
 	}
+	err = leave_out_others(skel);
 	for (size_t i = 0; i < NDESCS && !err; i++) {
 		if (descs[i].memory == NOT_MAPPED)
 			continue;
@@ -364,6 +394,8 @@ static int pin_all(const struct cman_bpf *skel, const char *dir)
 	bpf_object__for_each_program(prog, skel->obj) {
 		const char *name = bpf_program__name(prog);
 
+		if (!is_ours(prog))
+			continue;
 		snprintf(path, sizeof(path), "%s/prog_%s", dir,
 			 strncmp(name, "cman_", 5) ? name : name + 5);
 		err = bpf_obj_pin(bpf_program__fd(prog), path);
