@@ -826,6 +826,131 @@ static const struct broken_config broken_configs[] = {
 	  "peer p { address = \"0.0.0.0:1\" }\n"
 	  "}\n",
 	  ":4: address = \"0.0.0.0:1\": the wildcard address: expected the address of one host" },
+	{ "peer with the name of a domain",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "peer p { address = \"10.0.0.2:1\"\n"
+	  "name = \".example\" }\n"
+	  "}\n",
+	  ":5: name = \".example\": expected the name of one host, such as siteb.example, or an IP "
+	  "address" },
+	{ "peer with a name that has a star",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "peer p { address = \"10.0.0.2:1\" name = \"*.example\" }\n"
+	  "}\n",
+	  ":4: name = \"*.example\": expected the name of one host, such as siteb.example, or an "
+	  "IP address" },
+	{ "peer with an empty name",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "peer p { address = \"10.0.0.2:1\" name = \"\" }\n"
+	  "}\n",
+	  ":4: name = \"\": expected a name of 1 to 253 characters, as in the peer's certificate" },
+	{ "peer without a port",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "peer p { address = \"10.0.0.2\" }\n"
+	  "}\n",
+	  ":4: address = \"10.0.0.2\": the port is missing: expected ADDRESS:PORT such as "
+	  "10.0.0.5:5432 or [::1]:5432" },
+	{ "peer without tls",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "peer p { address = \"10.0.0.2:1\" }\n"
+	  "}\n",
+	  ":4: peer 'p' in an instance without a tls block: expected tls { certificate = ... key = "
+	  "... ca = ... } in the instance: both sides have to prove who they are" },
+	{ "handover_listen without tls",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "handover_listen = \"10.0.0.1:7710\"\n"
+	  "}\n",
+	  ":4: instance 'a' has handover_listen and no tls block: expected tls { certificate = ... "
+	  "key = ... ca = ... } in the instance: both sides have to prove who they are" },
+	{ "handover_listen without a port",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "handover_listen = \"10.0.0.1\"\n"
+	  "}\n",
+	  ":4: handover_listen = \"10.0.0.1\": the port is missing: expected ADDRESS:PORT such as "
+	  "10.0.0.5:5432 or [::1]:5432" },
+	{ "two peers at one address",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\" ca = \"/proc/version\" }\n"
+	  "peer p { address = \"10.0.0.2:1\" }\n"
+	  "peer q {\n"
+	  "address = \"10.0.0.2:1\" }\n"
+	  "}\n",
+	  ":7: peer 'q' has the address of peer 'p' of line 5: expected one block for each peer" },
+	{ "two peers with one name",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\" ca = \"/proc/version\" }\n"
+	  "peer p { address = \"10.0.0.2:1\" }\n"
+	  "peer q { address = \"10.0.0.3:1\"\n"
+	  "name = \"P\" }\n"
+	  "}\n",
+	  ":7: peer 'q' has the certificate's name of peer 'p' of line 5: expected names that tell "
+	  "them apart" },
+	{ "peer twice",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "peer p { address = \"10.0.0.2:1\" }\n"
+	  "peer p { address = \"10.0.0.3:1\" }\n"
+	  "}\n",
+	  ":5: the name 'p' is given to two blocks of one kind: expected names that differ" },
+	{ "tls without a certificate in the file",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "tls {\n"
+	  "key = \"/proc/version\" ca = \"/proc/version\"\n"
+	  "certificate = \"/proc/version\" }\n"
+	  "}\n",
+	  ":6: certificate = /proc/version: no certificate in it: expected a PEM certificate" },
+	{ "floating on the loopback",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "floating f { address = \"127.0.0.9/8\" interface = \"lo\" }\n"
+	  "}\n",
+	  ":4: address = \"127.0.0.9/8\": a loopback address, which every host has: expected one "
+	  "that can move" },
+	{ "floating on the loopback of IPv6",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "floating f { address = \"::1/128\" interface = \"lo\" }\n"
+	  "}\n",
+	  ":4: address = \"::1/128\": a loopback address, which every host has: expected one that "
+	  "can move" },
+	{ "floating with an alias of an interface",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "floating f { address = \"10.0.0.9/24\" interface = \"eth0:1\" }\n"
+	  "}\n",
+	  ":4: interface = \"eth0:1\": expected the name of a network interface, 1 to 15 "
+	  "characters such as eth0" },
+	{ "floating with a prefix of nothing",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "floating f { address = \"fd00::1/0\" interface = \"eth0\" }\n"
+	  "}\n",
+	  ":4: address = \"fd00::1/0\": bad prefix length: expected /1 to /128" },
 	{ "floating without length",
 	  "instance a {\n"
 	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
@@ -1175,23 +1300,6 @@ static const struct broken_config broken_configs[] = {
 	  "}\n",
 	  ":5: tls in service 'pg': this release does not terminate TLS yet: expected no tls "
 	  "block (targets would be reached without encryption)" },
-	{ "splice by sockmap",
-	  "instance a {\n"
-	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
-	  "service pg {\n"
-	  "targets = { \"10.0.0.5:5432\" }\n"
-	  "splice = \"sockmap\"\n"
-	  "}\n"
-	  "}\n",
-	  ":5: splice = \"sockmap\": this release does not relay in the kernel yet: expected user" },
-	{ "handover by repair",
-	  "instance a {\n"
-	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
-	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
-	  "handover = \"repair\"\n"
-	  "}\n",
-	  ":4: handover = \"repair\": this release does not move sessions by TCP_REPAIR yet: "
-	  "expected auto or fd" },
 	{ "cluster without master",
 	  "instance a {\n"
 	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"

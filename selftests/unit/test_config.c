@@ -19,9 +19,27 @@
 #include "usr/sys/conf.h"
 
 #include "broken_configs.h"
+#include "certificates.h"
 
 #define LISTENER "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
 #define SERVICE	 "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+/* of the handover channel; made for each test */
+#define CHANNEL \
+	"tls { certificate = \"${CMAN_TEST_DIR}/node.pem\" key = \"${CMAN_TEST_DIR}/node.key\"" \
+	" ca = \"${CMAN_TEST_DIR}/ca.pem\" }\n"
+
+static void begin(void)
+{
+	struct cert_issuer ca;
+
+	cert_begin();
+	ca = cert_make("ca", NULL, NULL, -CERT_DAY, CERT_DAY, NULL, true);
+	cert_leaf("node", "DNS:sitea.example", CERT_BOTH, -CERT_DAY, CERT_DAY, &ca);
+	cert_leaf("expired", "DNS:sitea.example", CERT_BOTH, -2 * CERT_DAY, -CERT_DAY, &ca);
+	cert_forget(&ca);
+}
+
+TestSuite(config, .init = begin, .fini = cert_end);
 
 /* @path gets the name that errors mention. */
 static int load_bytes(const void *data, size_t size, char path[64], struct cman_conf **ret_conf,
@@ -118,6 +136,7 @@ static const char example[] =
 	"    log_level = \"notice\"\n"
 	"    standby = false                    # true: start without holding the floating addresses\n"
 	"    handover_listen = \"10.0.0.1:7710\"  # optional: take sessions from peers (mutual TLS)\n"
+	"    " CHANNEL
 	"    floating vip { address = \"10.0.0.100/24\"  interface = \"eth0\" }  # moves\n"
 	"    peer siteb { address = \"10.0.0.2:7710\"  name = \"siteb.example\" }   # another place\n"
 	"\n"
@@ -186,7 +205,8 @@ Test(config, example_of_the_interface)
 	cr_assert_eq(inst->log_level, LOG_NOTICE);
 	cr_assert_not(inst->standby);
 	cr_assert_eq(inst->handover_listen.port_first, 7710);
-	cr_assert_not(inst->tls.set);
+	cr_assert(inst->tls.set);
+	cr_assert_null(inst->tls.warning);
 
 	cr_assert_eq(inst->nfloating, 1);
 	cr_assert_eq(inst->floating[0].prefix_len, 24);
@@ -198,12 +218,12 @@ Test(config, example_of_the_interface)
 
 	cr_assert_eq(inst->nlisteners, 1);
 	cr_assert_str_eq(inst->listener[0].name, "front");
-	cr_assert_eq(inst->listener[0].line, 14);
+	cr_assert_eq(inst->listener[0].line, 15);
 	cr_assert_eq(inst->listener[0].service, 0);
 	cr_assert_eq(inst->listener[0].address.family, AF_INET);
 
 	cr_assert_eq(inst->nservices, 1);
-	cr_assert_eq(inst->service[0].line, 18);
+	cr_assert_eq(inst->service[0].line, 19);
 	cr_assert_eq(inst->service[0].ntargets, 2);
 	cr_assert_str_eq(cman_endpoint_format(inst->service[0].target[1].addr,
 					      inst->service[0].target[1].port_first, buf),
@@ -224,7 +244,7 @@ Test(config, defaults)
 {
 	struct cman_conf *conf = good("instance a {\n" LISTENER SERVICE
 				      "rule r { source = \"10.0.0.0/8\" }\n"
-				      "peer p { address = \"10.0.0.2:1\" }\n}\n");
+				      "peer p { address = \"10.0.0.2:1\" }\n" CHANNEL "}\n");
 	struct cman_instance_conf *inst = &conf->instance[0];
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -260,7 +280,7 @@ Test(config, other_values)
 	struct cman_conf *conf = good(
 		"instance a {\n" LISTENER
 		"run_dir = /tmp/x  log = '/tmp/x/l'  user = root  gateways = 64\n"
-		"max_sessions = \"1000000\"  handover = fd  handover_timeout = 86400\n"
+		"max_sessions = \"1000000\"  handover = repair  handover_timeout = 86400\n"
 		"log_level = debug  standby = yes\n"
 		"service pg {\n targets = { \"10.0.0.5:1\" }\n targets += { \"10.0.0.6:1\", }\n"
 		" balance = leastconn when_down = wait idle_timeout = 60 session_timeout = 3600 }\n"
@@ -272,7 +292,7 @@ Test(config, other_values)
 	cr_assert_str_eq(inst->user, "root");
 	cr_assert_eq(inst->gateways, 64);
 	cr_assert_eq(inst->max_sessions, 1000000);
-	cr_assert_eq(inst->handover, CMAN_VIA_FD);
+	cr_assert_eq(inst->handover, CMAN_VIA_REPAIR);
 	cr_assert_eq(inst->handover_timeout_s, 86400);
 	cr_assert_eq(inst->log_level, LOG_DEBUG);
 	cr_assert(inst->standby);
@@ -357,14 +377,64 @@ Test(config, cluster_without_instance)
 
 Test(config, tls_of_the_handover_channel)
 {
-	struct cman_conf *conf = good("instance a {\n" LISTENER SERVICE
-				      "tls { certificate = \"/proc/version\" key = "
-				      "\"/proc/version\" ca = \"/proc/version\" }\n}\n");
+	struct cman_conf *conf = good(
+		"instance a {\n" LISTENER SERVICE "handover_listen = \"10.0.0.1:7710\"\n" CHANNEL
+		"peer b { address = \"10.0.0.2:7710\" }\n"
+		"peer c { address = \"[fd00::3]:7710\" name = \"10.0.0.3\" }\n"
+		"peer d { address = \"10.0.0.2:7711\" name = \"d.example\" }\n"
+		"}\n");
 
 	cr_assert(conf->instance[0].tls.set);
-	cr_assert_eq(conf->instance[0].tls.line, 4);
-	cr_assert_str_eq(conf->instance[0].tls.ca, "/proc/version");
+	cr_assert_eq(conf->instance[0].tls.line, 5);
+	cr_assert_str_eq(conf->instance[0].tls.ca, cert_file("ca.pem"));
+	cr_assert_null(conf->instance[0].tls.warning);
+	cr_assert_str_eq(conf->instance[0].peer[1].peer_name, "10.0.0.3");
 	cman_conf_free(conf);
+}
+
+/* What peers will refuse is no error: the sessions of this host can still be served. */
+Test(config, tls_that_peers_will_not_like)
+{
+	struct cman_conf *conf = good("instance a {\n" LISTENER SERVICE
+				      "tls { certificate = \"${CMAN_TEST_DIR}/expired.pem\"\n"
+				      "key = \"${CMAN_TEST_DIR}/expired.key\"\n"
+				      "ca = \"${CMAN_TEST_DIR}/ca.pem\" }\n}\n");
+
+	cr_assert_not_null(conf->instance[0].tls.warning);
+	cr_assert_not_null(strstr(conf->instance[0].tls.warning,
+				  "/expired.pem: peers will refuse this certificate: it expired "
+				  "on 20"));
+	cman_conf_free(conf);
+}
+
+static void bad_tls(const char *certificate, const char *key, const char *ca, const char *expected)
+{
+	char text[800], full[400];
+	const char *got;
+
+	snprintf(text, sizeof(text),
+		 "instance a {\n" LISTENER SERVICE "tls {\ncertificate = \"%s\"\nkey = \"%s\"\n"
+		 "ca = \"%s\" }\n}\n",
+		 cert_file(certificate), cert_file(key), cert_file(ca));
+	snprintf(full, sizeof(full), expected, cert_file(""));
+	got = bad(text, strlen(text));
+	cr_expect_str_eq(got, full, "\n  got      %s\n  expected %s", got, full);
+}
+
+/* What is wrong about the files is said of the line of the file. */
+Test(config, tls_files_that_cannot_be_used)
+{
+	bad_tls("node.key", "node.key", "ca.pem",
+		":5: certificate = %snode.key: no certificate in it: expected a PEM certificate");
+	bad_tls("node.pem", "expired.key", "ca.pem",
+		":6: key = %sexpired.key: does not belong to the certificate: expected the key that "
+		"the certificate was made for");
+	bad_tls("node.pem", "node.key", "node.key",
+		":7: ca = %snode.key: no certificate in it: expected PEM certificates of CAs");
+	cr_assert_eq(chmod(cert_file("node.key"), 0644), 0);
+	bad_tls("node.pem", "node.key", "ca.pem",
+		":6: key = %snode.key: everybody has access to this private key (mode 0644): "
+		"expected mode 0600 or 0640");
 }
 
 Test(config, nul_byte)
@@ -414,6 +484,25 @@ Test(config, the_file_itself)
 	close(fd);
 }
 
+/* Certificate, key and CA in one file. */
+static void both_in_one(const char *path)
+{
+	static const char *const names[] = { "node.pem", "node.key" };
+	FILE *f = fopen(path, "w"), *in;
+	char text[4096];
+	size_t i, n;
+
+	cr_assert(f && !fchmod(fileno(f), 0600));
+	for (i = 0; i < 2; i++) {
+		in = fopen(cert_file(names[i]), "r");
+		cr_assert_not_null(in);
+		n = fread(text, 1, sizeof(text), in);
+		cr_assert_eq(fwrite(text, 1, n, f), n);
+		fclose(in);
+	}
+	fclose(f);
+}
+
 /* Files of tls blocks are looked for beside the configuration; unreadable ones are errors. */
 Test(config, files_beside_the_configuration)
 {
@@ -431,7 +520,7 @@ Test(config, files_beside_the_configuration)
 	      "tls {\ncertificate = \"node.pem\"\nkey = \"node.pem\" ca = \"node.pem\" }\n}\n",
 	      f);
 	fclose(f);
-	fclose(fopen(pem, "w"));
+	both_in_one(pem);
 	cr_assert_eq(cman_conf_load(path, &conf, &error), 0, "%s", error.text);
 	cr_assert_str_eq(conf->instance[0].tls.certificate, pem);
 	cman_conf_free(conf);
@@ -473,7 +562,8 @@ static char *many(const char *format, uint32_t n)
 	char *text = malloc(size), *p = text;
 	uint32_t i;
 
-	p += sprintf(p, "instance a {\n" LISTENER SERVICE);
+	p += sprintf(p, "instance a {\n" LISTENER SERVICE "%s",
+		     strncmp(format, "peer", 4) ? "" : CHANNEL);
 	for (i = 0; i < n; i++)
 		p += sprintf(p, format, i, i / 250, i % 250);
 	strcpy(p, "}\n");
@@ -503,18 +593,24 @@ Test(config, limits)
 	      ":1028: rule 'r1024' is one too many: expected at most 1024 in an instance");
 	limit("floating f%u { address = \"10.0.%u.%u/24\" interface = eth0 }\n", CMAN_MAX_FLOATING,
 	      ":132: floating 'f128' is one too many: expected at most 128 in an instance");
+	/* one more line each: a peer needs a tls block */
 	limit("peer p%u { address = \"10.1.%u.%u:1\" }\n", CMAN_MAX_PEERS,
-	      ":68: peer 'p64' is one too many: expected at most 64 in an instance");
+	      ":69: peer 'p64' is one too many: expected at most 64 in an instance");
 }
 
-static void plan(const char *line, uint32_t slots, const char *expected)
+#define SAME "gateways = 2 run_dir = /tmp/a user = root\n"
+#define FLOATING(name, address, interface) \
+	"floating " name " { address = \"" address "\" interface = " interface " }\n"
+
+static void plan_from(const char *was, const char *line, uint32_t slots, const char *expected)
 {
-	struct cman_conf *running = good("instance a {\n" LISTENER SERVICE
-					 "gateways = 2 run_dir = /tmp/a user = root\n}\n");
 	struct cman_conf_error error = { .text = "" };
-	struct cman_conf *next;
-	char text[600];
+	struct cman_conf *running, *next;
+	char text[1000];
 	int r;
+
+	snprintf(text, sizeof(text), "instance a {\n" LISTENER SERVICE "%s\n}\n", was);
+	running = good(text);
 
 	snprintf(text, sizeof(text), "# moved down\ninstance a {\n" LISTENER SERVICE "%s\n}\n",
 		 line);
@@ -527,6 +623,18 @@ static void plan(const char *line, uint32_t slots, const char *expected)
 	}
 	cman_conf_free(running);
 	cman_conf_free(next);
+}
+
+static void plan(const char *line, uint32_t slots, const char *expected)
+{
+	plan_from(SAME, line, slots, expected);
+}
+
+static void floating_changes(const char *to)
+{
+	plan_from(SAME FLOATING("f", "10.0.0.8/24", "eth0"), to, 9000,
+		  "the floating addresses cannot change in a running instance: expected a restart "
+		  "or a migration (cmanctl startup --migrate)");
 }
 
 Test(config, plan_of_a_reload)
@@ -546,6 +654,30 @@ Test(config, plan_of_a_reload)
 	plan("gateways = 2 run_dir = /tmp/a user = nobody", 9000,
 	     "user, from root to nobody, cannot change in a running instance: expected a restart "
 	     "or a migration (cmanctl startup --migrate)");
+	/* the channel: whom it knows may change, where it listens may not */
+	plan(SAME CHANNEL "peer b { address = \"10.0.0.2:1\" }\n", 9000, NULL);
+	plan(SAME CHANNEL "handover_listen = \"10.0.0.1:7710\"", 9000,
+	     "handover_listen cannot change in a running instance: expected a restart or a "
+	     "migration (cmanctl startup --migrate)");
+	plan_from(SAME CHANNEL "handover_listen = \"10.0.0.1:7710\"",
+		  SAME CHANNEL "handover_listen = \"10.0.0.1:7711\"", 9000,
+		  "handover_listen cannot change in a running instance: expected a restart or a "
+		  "migration (cmanctl startup --migrate)");
+	plan_from(SAME CHANNEL "handover_listen = \"10.0.0.1:7710\" peer b { address = "
+			       "\"10.0.0.2:1\" }",
+		  SAME CHANNEL "handover_listen = \"10.0.0.1:7710\" peer b { address = "
+			       "\"10.0.0.3:1\" name = x }",
+		  9000, NULL);
+	plan_from(SAME FLOATING("f", "10.0.0.8/24", "eth0") FLOATING("g", "fd00::8/64", "eth0"),
+		  SAME FLOATING("g", "fd00::8/64", "eth0") FLOATING("f", "10.0.0.8/24", "eth0"),
+		  9000, NULL);
+	floating_changes(SAME);
+	floating_changes(SAME FLOATING("f", "10.0.0.8/24", "eth0")
+				 FLOATING("g", "fd00::8/64", "eth0"));
+	floating_changes(SAME FLOATING("f", "10.0.0.9/24", "eth0"));
+	floating_changes(SAME FLOATING("f", "10.0.0.8/25", "eth0"));
+	floating_changes(SAME FLOATING("f", "10.0.0.8/24", "eth1"));
+	floating_changes(SAME FLOATING("g", "10.0.0.8/24", "eth0"));
 }
 
 /* cman_conf_validate() words what the loader words, with the line of the block. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "usr/core/config_check.h"
 
@@ -375,6 +376,46 @@ static int check_floating(const struct cman_conf *conf, struct cman_conf_problem
 	return 0;
 }
 
+static bool same_endpoint(const struct cman_endpoint *a, const struct cman_endpoint *b)
+{
+	return a->family == b->family && a->port_first == b->port_first &&
+	       a->port_last == b->port_last && memcmp(a->addr, b->addr, 16) == 0;
+}
+
+/* The channel to other instances is mutual TLS or nothing; who calls is known by its name alone. */
+static int check_channel(const struct cman_instance_conf *inst, struct cman_conf_problem *ret)
+{
+	static const char advice[] = "expected tls { certificate = ... key = ... ca = ... } in the "
+				     "instance: both sides have to prove who they are";
+	const struct cman_peer_conf *late, *early;
+	uint32_t i, j;
+
+	if (!inst->tls.set && inst->handover_listen.family)
+		return problem(ret, inst->line, inst->alias, "handover_listen",
+			       "instance '%s' has handover_listen and no tls block: %s",
+			       inst->alias, advice);
+	if (!inst->tls.set && inst->npeers)
+		return problem(ret, inst->peer[0].line, inst->peer[0].name, NULL,
+			       "peer '%s' in an instance without a tls block: %s",
+			       inst->peer[0].name, advice);
+	for (i = 0; i < inst->npeers; i++)
+		for (j = 0; j < i; j++) {
+			late = &inst->peer[i];
+			early = &inst->peer[j];
+			if (same_endpoint(&late->address, &early->address))
+				return problem(ret, late->line, late->name, "address",
+					       "peer '%s' has the address of peer '%s' of line %u: "
+					       "expected one block for each peer",
+					       late->name, early->name, early->line);
+			if (strcasecmp(late->peer_name, early->peer_name) == 0)
+				return problem(ret, late->line, late->name, "name",
+					       "peer '%s' has the certificate's name of peer '%s' "
+					       "of line %u: expected names that tell them apart",
+					       late->name, early->name, early->line);
+		}
+	return 0;
+}
+
 static int check_instance(struct cman_instance_conf *inst, struct cman_conf_problem *ret)
 {
 	size_t len;
@@ -398,6 +439,9 @@ static int check_instance(struct cman_instance_conf *inst, struct cman_conf_prob
 			       inst->peer[CMAN_MAX_PEERS].name, NULL,
 			       "peer '%s' is one too many: expected at most %d in an instance",
 			       inst->peer[CMAN_MAX_PEERS].name, CMAN_MAX_PEERS);
+	r = check_channel(inst, ret);
+	if (r < 0)
+		return r;
 	len = strlen(inst->run_dir) + 1 + strlen(inst->alias) + strlen(LONGEST_SOCKET);
 	if (len > SUN_PATH_MAX)
 		return problem(
@@ -457,6 +501,27 @@ struct cman_instance_conf *cman_conf_instance(struct cman_conf *conf, const char
 	return NULL;
 }
 
+/* The order of the blocks means nothing. */
+static bool same_floating(const struct cman_instance_conf *a, const struct cman_instance_conf *b)
+{
+	uint32_t i, j;
+
+	if (a->nfloating != b->nfloating)
+		return false;
+	for (i = 0; i < a->nfloating; i++) {
+		const struct cman_floating_conf *f = &a->floating[i];
+
+		for (j = 0; j < b->nfloating; j++)
+			if (strcmp(f->name, b->floating[j].name) == 0)
+				break;
+		if (j == b->nfloating || f->prefix_len != b->floating[j].prefix_len ||
+		    strcmp(f->interface, b->floating[j].interface) ||
+		    !same_endpoint(&f->address, &b->floating[j].address))
+			return false;
+	}
+	return true;
+}
+
 int cman_config_plan(const struct cman_instance_conf *running,
 		     const struct cman_instance_conf *next, uint32_t slots_per_cell,
 		     struct cman_conf_error *ret_error)
@@ -476,6 +541,10 @@ int cman_config_plan(const struct cman_instance_conf *running,
 	else if (strcmp(running->user, next->user))
 		cman_conf_error(ret_error, NULL, next->line, "user, from %s to %s, %s",
 				running->user, next->user, advice);
+	else if (!same_endpoint(&running->handover_listen, &next->handover_listen))
+		cman_conf_error(ret_error, NULL, next->line, "handover_listen %s", advice);
+	else if (!same_floating(running, next))
+		cman_conf_error(ret_error, NULL, next->line, "the floating addresses %s", advice);
 	else if (next->max_sessions > slots_per_cell)
 		cman_conf_error(
 			ret_error, NULL, next->line,
@@ -495,6 +564,7 @@ static void free_tls(struct cman_tls_conf *tls)
 	free(tls->client_ca);
 	free(tls->min_version);
 	free(tls->server_name);
+	free(tls->warning);
 }
 
 static void free_instance(struct cman_instance_conf *inst)

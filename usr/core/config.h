@@ -29,10 +29,14 @@ struct cman_endpoint {
 	uint16_t port_last; /* = port_first but for ranges */
 };
 
-/* A block or value that only later releases act on. A running instance refuses `tls`. */
+/*
+ * The files of a tls block. Of an instance: certificate, key and ca of its handover channel, which
+ * the loader has read and found fit together. In listeners and services they are for later releases.
+ */
 struct cman_tls_conf {
 	bool set;
 	unsigned int line;
+	char *warning; /* of the loader: what peers will refuse about the certificate; or NULL */
 	char *certificate, *key, *ca, *client_ca, *min_version, *server_name;
 	bool verify;
 };
@@ -57,7 +61,7 @@ struct cman_service_conf {
 	uint32_t idle_timeout_s;
 	uint32_t session_timeout_s;
 	enum cman_when_down when_down;
-	bool splice_sockmap;	   /* refused by this release */
+	bool splice_sockmap;	   /* the kernel may relay */
 	char group[CMAN_NAME_LEN]; /* "" is none */
 	struct cman_tls_conf tls;
 };
@@ -86,7 +90,7 @@ struct cman_peer_conf {
 	char name[CMAN_NAME_LEN];
 	unsigned int line;
 	struct cman_endpoint address;
-	char *peer_name; /* name expected in its certificate */
+	char *peer_name; /* name expected in its certificate; default: name */
 };
 
 enum cman_carrier_choice {
@@ -165,8 +169,9 @@ int cman_conf_validate(struct cman_conf *conf, struct cman_conf_error *ret_error
 struct cman_instance_conf *cman_conf_instance(struct cman_conf *conf, const char *alias);
 
 /*
- * May @next replace @running in a live instance? gateways, run_dir, user, and a max_sessions above
- * @slots_per_cell need a restart (or a migration). Returns 0, or -EINVAL with the reason.
+ * May @next replace @running in a live instance? gateways, run_dir, user, handover_listen, floating
+ * addresses, and a max_sessions above @slots_per_cell need a restart (or a migration). Peers and tls
+ * may change: they are for the handovers to come. Returns 0, or -EINVAL with the reason.
  */
 int cman_config_plan(const struct cman_instance_conf *running,
 		     const struct cman_instance_conf *next, uint32_t slots_per_cell,

@@ -6,7 +6,8 @@
  * exactly as many as its header declares. One too many is refused when it arrives, one too few
  * when the last byte does; both are closed. The sender attaches all of them to the first byte and
  * sends each frame by itself. A descriptor is at any time in exactly one place: the caller's hands,
- * the queue of received ones, or a queued frame (a duplicate).
+ * the queue of received ones, or a queued frame (a duplicate). Over a transport (TLS) there are none:
+ * neither sent nor accepted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,8 @@
 
 #include "usr/core/wire.h"
 #include "usr/sys/chan.h"
+#include "usr/sys/chan_impl.h"
+#include "usr/sys/sock.h"
 
 #define SCM_LIMIT 253	     /* the kernel's SCM_MAX_FD */
 #define IN_FIRST  4096	     /* bytes of the first input buffer */
@@ -67,6 +70,8 @@ void cman_chan_fini(struct cman_chan *c)
 {
 	struct cman_chan_out *o;
 
+	if (c->transport)
+		c->transport->fini(c);
 	while ((o = c->out_head)) {
 		c->out_head = o->next;
 		free_out(o);
@@ -130,14 +135,14 @@ static int grow_input(struct cman_chan *c, size_t want)
 	return 0;
 }
 
-/* One recvmsg() of at most what is missing of @want bytes. 0 when something came. */
-static int read_some(struct cman_chan *c, size_t want)
+/* Bytes, and the descriptors that came with them. 0 (*ret_n 0: the end), -EAGAIN, or dead. */
+static int read_socket(struct cman_chan *c, void *buf, size_t size, size_t *ret_n)
 {
 	union {
 		char buf[CMSG_SPACE(SCM_LIMIT * sizeof(int)) + CMSG_SPACE(64)];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov;
+	struct iovec iov = { buf, size };
 	struct msghdr msg = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -146,13 +151,7 @@ static int read_some(struct cman_chan *c, size_t want)
 	};
 	bool lost;
 	ssize_t n;
-	int err;
 
-	err = grow_input(c, want);
-	if (err)
-		return dead(c, err, "no memory for a frame");
-	iov.iov_base = c->in + c->in_used;
-	iov.iov_len = (want < c->in_size ? want : c->in_size) - c->in_used;
 	do {
 		n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	} while (n < 0 && errno == EINTR);
@@ -164,11 +163,33 @@ static int read_some(struct cman_chan *c, size_t want)
 	collect_fds(c, &msg, &lost);
 	if (lost)
 		return dead(c, -EMFILE, "descriptors were lost: this process has none free");
+	*ret_n = (size_t)n;
+	return 0;
+}
+
+/* One read of at most what is missing of @want bytes. 0 when something came. */
+static int read_some(struct cman_chan *c, size_t want)
+{
+	size_t room, n = 0;
+	uint8_t *at;
+	int err;
+
+	err = grow_input(c, want);
+	if (err)
+		return dead(c, err, "no memory for a frame");
+	at = c->in + c->in_used;
+	room = (want < c->in_size ? want : c->in_size) - c->in_used;
+	if (c->transport)
+		err = c->transport->read(c, at, room, &n);
+	else
+		err = read_socket(c, at, room, &n);
+	if (err)
+		return err == -EAGAIN ? err : dead(c, err, c->why);
 	if (!n && c->in_used)
 		return dead(c, -ECONNRESET, "the peer closed the connection within a frame");
 	if (!n)
 		return dead(c, -EPIPE, "the peer closed the connection");
-	c->in_used += (size_t)n;
+	c->in_used += n;
 	return 0;
 }
 
@@ -202,6 +223,8 @@ int cman_chan_receive(struct cman_chan *c, struct cman_frame *ret_frame, int *re
 		if (size < 0)
 			return dead(c, (int)size, why);
 		declared = size ? (unsigned int)c->in[6] << 8 | c->in[7] : CMAN_FRAME_MAX_FDS;
+		if (c->transport && size && declared)
+			return dead(c, -EBADMSG, "a frame that declares descriptors came over TLS");
 		if (c->nfds > declared)
 			return dead(c, -EBADMSG, "more descriptors came than their frame declares");
 		if (size && c->in_used == (size_t)size)
@@ -227,6 +250,21 @@ int cman_chan_receive(struct cman_chan *c, struct cman_frame *ret_frame, int *re
 
 /* ---- sending ---- */
 
+/* As push(), over TLS. */
+static int push_transport(struct cman_chan *c, struct cman_chan_out *o)
+{
+	size_t n;
+	int err;
+
+	while (o->sent < o->len) {
+		err = c->transport->write(c, o->data + o->sent, o->len - o->sent, &n);
+		if (err)
+			return err;
+		o->sent += n;
+	}
+	return 0;
+}
+
 /* Sends what fits. @fds go with the first byte. 0: all of it; -EAGAIN: the rest later. */
 static int push(struct cman_chan *c, struct cman_chan_out *o, const int *fds, unsigned int nfds)
 {
@@ -237,6 +275,8 @@ static int push(struct cman_chan *c, struct cman_chan_out *o, const int *fds, un
 	struct cmsghdr *cm;
 	ssize_t n;
 
+	if (c->transport)
+		return push_transport(c, o);
 	while (o->sent < o->len) {
 		struct iovec iov = { o->data + o->sent, o->len - o->sent };
 		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -293,14 +333,20 @@ int cman_chan_send(struct cman_chan *c, struct cman_frame_writer *w, const int *
 	struct cman_frame frame;
 	int err;
 
-	err = nfds > CMAN_FRAME_MAX_FDS ? -EMSGSIZE : cman_frame_finish(w, (uint16_t)nfds);
+	if (nfds > CMAN_FRAME_MAX_FDS)
+		err = -EMSGSIZE;
+	else if (nfds && c->transport)
+		err = -EOPNOTSUPP;
+	else
+		err = cman_frame_finish(w, (uint16_t)nfds);
 	if (!err) {
 		o = calloc(1, sizeof(*o));
 		if (!o)
 			err = -ENOMEM;
 	}
 	if (err) { /* nothing went out: the channel is as it was */
-		c->why = "a frame could not be made";
+		c->why = err == -EOPNOTSUPP ? "descriptors cannot travel over TLS" :
+					      "a frame could not be made";
 		if (err == -EBADMSG)
 			cman_frame_parse(w->data, w->used, &frame, &c->why);
 		cman_frame_free(w);
@@ -311,12 +357,17 @@ int cman_chan_send(struct cman_chan *c, struct cman_frame_writer *w, const int *
 	w->data = NULL;
 	cman_frame_free(w);
 
-	err = c->out_head ? -EAGAIN : push(c, o, fds, nfds);
+	/* behind others, unless TLS is dead: nothing would ever take them away */
+	if (c->out_head)
+		err = c->transport ? c->transport->prepare(c) : -EAGAIN;
+	if (!err)
+		err = c->out_head ? -EAGAIN : push(c, o, fds, nfds);
 	if (err == -EAGAIN) {
 		err = keep_fds(o, fds, nfds);
 		if (!err) {
 			*c->out_tail = o;
 			c->out_tail = &o->next;
+			c->queued += o->len - o->sent;
 			return 0;
 		}
 		c->why = "no descriptors or memory to queue a frame";
@@ -328,10 +379,18 @@ int cman_chan_send(struct cman_chan *c, struct cman_frame_writer *w, const int *
 int cman_chan_flush(struct cman_chan *c)
 {
 	struct cman_chan_out *o;
+	size_t left;
 	int err;
 
+	if (c->transport) {
+		err = c->transport->prepare(c);
+		if (err)
+			return err;
+	}
 	while ((o = c->out_head)) {
+		left = o->len - o->sent;
 		err = push(c, o, o->fds, o->nfds);
+		c->queued -= left - (o->len - o->sent);
 		if (o->sent && o->fds)
 			close_fds(o->fds, &o->nfds);
 		if (err)
@@ -346,7 +405,19 @@ int cman_chan_flush(struct cman_chan *c)
 
 bool cman_chan_wants_write(const struct cman_chan *c)
 {
-	return c->out_head;
+	return cman_chan_events(c) & POLLOUT;
+}
+
+short cman_chan_events(const struct cman_chan *c)
+{
+	if (c->transport)
+		return c->transport->events(c);
+	return c->out_head ? POLLIN | POLLOUT : POLLIN;
+}
+
+size_t cman_chan_queued(const struct cman_chan *c)
+{
+	return c->queued;
 }
 
 /* ---- blocking use ---- */
@@ -376,7 +447,7 @@ int cman_chan_wait(struct cman_chan *c, int timeout_ms, struct cman_frame *ret_f
 		left = timeout_ms < 0 ? -1 : end - now_ms();
 		if (timeout_ms >= 0 && left <= 0)
 			left = 0;
-		p.events = cman_chan_wants_write(c) ? POLLIN | POLLOUT : POLLIN;
+		p.events = cman_chan_events(c);
 		err = poll(&p, 1, left > INT_MAX ? INT_MAX : (int)left);
 		if (err < 0 && errno != EINTR)
 			return -errno;
@@ -397,6 +468,9 @@ int cman_chan_peer(const struct cman_chan *c, pid_t *ret_pid, uid_t *ret_uid)
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
+	/* a TCP socket would answer too: that it knows nobody */
+	if (c->transport)
+		return -EOPNOTSUPP;
 	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
 		return -errno;
 	if (ret_pid)
@@ -519,6 +593,31 @@ int cman_unix_connect(const char *path, int *ret_fd)
 		return err == -EAGAIN ? -ETIMEDOUT : err;
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none)) < 0 ||
 	    fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+/* ---- TCP by address ---- */
+
+int cman_tcp_listen(const struct cman_endpoint *endpoint, int *ret_fd)
+{
+	return cman_sock_listen(endpoint->family, endpoint->addr, endpoint->port_first, ret_fd);
+}
+
+int cman_tcp_connect(const struct cman_endpoint *endpoint, int *ret_fd)
+{
+	struct sockaddr_storage ss;
+	_cleanup_fd_ int fd = -1;
+	socklen_t len;
+
+	len = cman_sockaddr(&ss, endpoint->family, endpoint->addr, endpoint->port_first);
+	fd = socket(endpoint->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	/* an interrupted connect() goes on by itself */
+	if (connect(fd, (struct sockaddr *)&ss, len) < 0 && errno != EINPROGRESS && errno != EINTR)
 		return -errno;
 	*ret_fd = fd;
 	fd = -1;

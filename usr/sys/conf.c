@@ -20,6 +20,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "usr/sys/chan_tls.h"
 #include "usr/sys/conf.h"
 #include "usr/sys/conf_text.h"
 
@@ -364,11 +365,21 @@ static int set_name_or_any(struct loader *l, const struct key *k, const struct v
 	return 0;
 }
 
+/* What a peer's certificate is asked for. */
+static int set_peer_name(struct loader *l, const struct key *k, const struct value *v, void *at)
+{
+	const char *why;
+
+	if (cman_tls_name_check(v->text, &why) < 0)
+		return fail_value(l, k, v, why);
+	return keep(l, v->text, v->line, at);
+}
+
 static int set_interface(struct loader *l, const struct key *k, const struct value *v, void *at)
 {
 	const char *p;
 
-	for (p = v->text; *p > ' ' && *p != 0x7f && *p != '/'; p++)
+	for (p = v->text; *p > ' ' && *p != 0x7f && *p != '/' && *p != ':'; p++)
 		;
 	if (p == v->text || *p || p - v->text > 15 || !strcmp(v->text, ".") ||
 	    !strcmp(v->text, ".."))
@@ -494,9 +505,16 @@ static int parse_cidr(struct loader *l, const struct key *k, const struct value 
 
 static int set_floating(struct loader *l, const struct key *k, const struct value *v, void *at)
 {
+	static const uint8_t loopback6[16] = { [15] = 1 };
 	struct cman_floating_conf *f = at;
+	int r = parse_cidr(l, k, v, &f->address, &f->prefix_len);
 
-	return parse_cidr(l, k, v, &f->address, &f->prefix_len);
+	if (r == 0 && (f->address.family == AF_INET ? f->address.addr[12] == 127 :
+						      !memcmp(f->address.addr, loopback6, 16)))
+		return fail_value(l, k, v,
+				  "a loopback address, which every host has: expected one that can "
+				  "move");
+	return r;
 }
 
 static int add_vip(struct loader *l, const struct key *k, const struct value *v, void *at)
@@ -696,7 +714,7 @@ static const struct block block_floating = TITLED(floating, cman_floating_conf, 
 
 static const struct key keys_peer[] = {
 	{ "address", set_remote, AT(cman_peer_conf, address), .required = true },
-	{ "name", set_text, AT(cman_peer_conf, peer_name) },
+	{ "name", set_peer_name, AT(cman_peer_conf, peer_name) },
 	{ 0 },
 };
 static const struct block block_peer = TITLED(peer, cman_peer_conf, no_children);
@@ -1320,6 +1338,27 @@ static void check_groups(struct loader *l, const struct file_model *m)
 }
 
 /*
+ * The files of the handover channel are loaded once, to see whether they can be: nobody wants to
+ * find that out in the middle of a handover. The key is not kept.
+ */
+static void check_tls(struct loader *l, struct cman_instance_conf *inst)
+{
+	struct cman_tls_conf *tls = &inst->tls;
+	struct cman_tls_error error;
+	struct cman_tls_ctx *ctx;
+
+	if (!tls->set)
+		return;
+	if (cman_tls_ctx_new(tls->certificate, tls->key, tls->ca, &ctx, &error) < 0) {
+		fail(l, line_of(l, tls->line, "tls", error.key), "%s = %s", error.key, error.text);
+		return;
+	}
+	if (cman_tls_ctx_warning(ctx))
+		keep(l, cman_tls_ctx_warning(ctx), tls->line, &tls->warning);
+	cman_tls_ctx_free(ctx);
+}
+
+/*
  * What the grammar has and this release has not. Each of these would be less than the operator
  * asked for if it were ignored: no start at all is better. Goes away piece by piece.
  */
@@ -1330,11 +1369,6 @@ static void refuse_later_releases(struct loader *l, const struct cman_conf *conf
 	for (i = 0; i < conf->ninstances; i++) {
 		const struct cman_instance_conf *inst = &conf->instance[i];
 
-		if (inst->handover == CMAN_VIA_REPAIR)
-			fail(l, line_of(l, inst->line, inst->alias, "handover"),
-			     "handover = "
-			     "\"repair\": this release does not move sessions by TCP_REPAIR yet: "
-			     "expected auto or fd");
 		for (j = 0; j < inst->nlisteners; j++)
 			if (inst->listener[j].tls.set)
 				fail(l, inst->listener[j].tls.line,
@@ -1351,11 +1385,6 @@ static void refuse_later_releases(struct loader *l, const struct cman_conf *conf
 				     "terminate TLS yet: expected no tls block (targets would be "
 				     "reached without encryption)",
 				     s->name);
-			if (s->splice_sockmap)
-				fail(l, line_of(l, s->line, s->name, "splice"),
-				     "splice = "
-				     "\"sockmap\": this release does not relay in the kernel yet: "
-				     "expected user");
 		}
 	}
 }
@@ -1396,6 +1425,8 @@ static void load(struct loader *l, cfg_t *cfg, struct cman_conf *conf)
 	}
 	if (!l->failed)
 		refuse_later_releases(l, conf);
+	for (i = 0; i < m.ninstances && !l->failed; i++)
+		check_tls(l, &m.instance[i]);
 	free_clusters(&m);
 }
 
