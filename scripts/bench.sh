@@ -8,7 +8,8 @@
 # within a pass. A missing program is said and its column left out.
 # Needs root, util-linux, iproute2 and awk.
 #
-# usage: bench.sh [--quick] [--passes N] [--measures LIST] [--json FILE]
+# usage: bench.sh [--quick] [--passes N] [--measures LIST] [--sockmap] [--json FILE]
+# --sockmap adds a column: cman whose services have splice = "sockmap".
 # environment: CMAN_BUILD (default: build), CMAN_BENCH (default: $CMAN_BUILD/bin/cman-bench)
 
 # Functions are called through wait_for and traps.
@@ -17,6 +18,7 @@ set -u -o pipefail
 
 ALL_MEASURES="idle rtt down1 down16 up1 up16 fin1 fin4 rst1 rst4"
 quick=0
+sockmap=0
 passes=
 measures=$ALL_MEASURES
 json=
@@ -33,9 +35,10 @@ while [ $# -gt 0 ]; do
 	--quick) quick=1 ;;
 	--passes) passes=${2-}; shift ;;
 	--measures) measures=${2//,/ }; shift ;;
+	--sockmap) sockmap=1 ;;
 	--json) json=${2-}; [ -n "$json" ] || die "--json needs a file"; shift ;;
 	-h | --help) sed -n '4,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
-	*) die "no option $1; the options are --quick --passes N --measures LIST --json FILE" ;;
+	*) die "no option $1; the options are --quick --passes N --measures LIST --sockmap --json FILE" ;;
 	esac
 	shift || die "the last option needs a value"
 done
@@ -188,13 +191,14 @@ new_column()
 
 # ---- the relays ----
 
+# configure_cman COLUMN SPLICE
 configure_cman()
 {
-	local name
+	local column=$1 splice=$2 name
 
 	mkdir -p "$tmp/run"
 	{
-		echo "instance bench {"
+		echo "instance bench_$column {"
 		echo "    run_dir = \"$tmp/run\""
 		echo "    gateways = 1"
 		echo "    max_sessions = 9000"
@@ -202,10 +206,11 @@ configure_cman()
 		for name in "${!port[@]}"; do
 			echo "    listener l_$name { address = \"127.0.0.1:80${port[$name]}\"" \
 				"service = \"s_$name\" }"
-			echo "    service s_$name { targets = { \"127.0.0.1:70${port[$name]}\" } }"
+			echo "    service s_$name { targets = { \"127.0.0.1:70${port[$name]}\" }" \
+				"splice = \"$splice\" }"
 		done
 		echo "}"
-	} >"$tmp/cman.conf"
+	} >"$tmp/$column.conf"
 }
 
 configure_haproxy()
@@ -275,7 +280,9 @@ relay_pids()
 {
 	local column=$1 program=$1 ns p list=
 
-	[ "$column" != cman ] || program=cmand
+	case $column in
+	cman | sockmap) program=cmand ;;
+	esac
 	ns=$(readlink "/proc/${holder[$column]}/ns/net")
 	for p in /proc/[0-9]*; do
 		[ "$(readlink "$p/ns/net" 2>/dev/null)" = "$ns" ] || continue
@@ -299,11 +306,11 @@ start_relay()
 
 	case $column in
 	direct) return 0 ;;
-	cman)
-		(in_column cman "$relay_cpu" "$build/bin/cmanctl" startup -f "$tmp/cman.conf") \
-			>"$tmp/cman.log" 2>&1 || {
+	cman | sockmap)
+		(in_column "$column" "$relay_cpu" "$build/bin/cmanctl" startup -f "$tmp/$column.conf") \
+			>"$tmp/$column.log" 2>&1 || {
 			echo "bench.sh: cmanctl startup failed:" >&2
-			cat "$tmp/cman.log" >&2
+			cat "$tmp/$column.log" >&2
 			return 1
 		}
 		;;
@@ -337,10 +344,10 @@ stop_relay()
 	[ -n "${holder[$column]-}" ] || return 0
 	case $column in
 	direct) return 0 ;;
-	cman)
-		[ -z "$(relay_pids cman)" ] ||
-			(in_column cman "$relay_cpu" "$build/bin/cmanctl" shutdown --abort -y \
-				-f "$tmp/cman.conf") >>"$tmp/cman.log" 2>&1
+	cman | sockmap)
+		[ -z "$(relay_pids "$column")" ] ||
+			(in_column "$column" "$relay_cpu" "$build/bin/cmanctl" shutdown --abort -y \
+				-f "$tmp/$column.conf") >>"$tmp/$column.log" 2>&1
 		;;
 	*)
 		[ -z "${relay[$column]-}" ] || kill "${relay[$column]}" 2>/dev/null
@@ -664,7 +671,11 @@ mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 skipped=()
 if [ -x "$build/bin/cmanctl" ] && [ -x "$build/bin/cmand" ]; then
 	columns+=(cman)
-	configure_cman
+	configure_cman cman user
+	if [ "$sockmap" = 1 ]; then
+		columns+=(sockmap)
+		configure_cman sockmap sockmap
+	fi
 else
 	skipped+=("cman: $build/bin/cmanctl or cmand is not built")
 fi

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -148,12 +149,48 @@ static int read_early(struct gateway *g, uint32_t i)
 	return 1;
 }
 
+#define PORT_TRIES 200
+
+/* The address is just moving between two hosts: see port_parity. */
+static int bind_port(const struct gateway *g, int fd, const struct choice *c)
+{
+	const __u8 *busy = g->instance->busy_port;
+	bool odd = g->instance->port_parity == CMAN_PORTS_ODD;
+	struct sockaddr_storage ss;
+	socklen_t len;
+
+	for (int k = 0; k < PORT_TRIES; k++) {
+		uint16_t port = (uint16_t)(32768 + 2 * (random() % 14116) + odd);
+
+		if (!odd && busy[port / 8] & 1u << port % 8)
+			continue;
+		len = cman_sockaddr(&ss, c->source_family, c->source, port);
+		if (!bind(fd, (struct sockaddr *)&ss, len))
+			return 0;
+		if (errno != EADDRINUSE)
+			return -errno;
+	}
+	return -EADDRNOTAVAIL;
+}
+
+static int bind_source(const struct gateway *g, int fd, const struct choice *c)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = cman_sockaddr(&ss, c->source_family, c->source, 0);
+	int one = 1;
+
+	if (g->instance->port_parity)
+		return bind_port(g, fd, c);
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	return bind(fd, (struct sockaddr *)&ss, len) < 0 ? -errno : 0;
+}
+
 /* socket, store, CONNECTING, bind to the source address. 0 or -errno with no server leg left. */
 static int make_server(struct gateway *g, uint32_t i, const struct choice *c, int target)
 {
 	struct cman_slot *s = slot_of(g, i);
 	const struct cman_target *t = &c->target[target];
-	int one = 1, fd, err;
+	int fd, err;
 
 	cman_cell_mark(g->env, true);
 	fd = socket(t->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -171,18 +208,10 @@ static int make_server(struct gateway *g, uint32_t i, const struct choice *c, in
 	CMAN_CRASH(ACCEPT_CONNECTING);
 	cman_cell_mark(g->env, false);
 	CMAN_CRASH(ACCEPT_UNMARKED);
-	if (c->source_family) {
-		struct sockaddr_storage ss;
-		socklen_t len = cman_sockaddr(&ss, c->source_family, c->source, 0);
-
-		setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-		if (bind(fd, (struct sockaddr *)&ss, len) < 0) {
-			err = errno;
-			gw_drop_server(g, i);
-			return -err;
-		}
-	}
-	return 0;
+	err = c->source_family ? bind_source(g, fd, c) : 0;
+	if (err)
+		gw_drop_server(g, i);
+	return err;
 }
 
 /* The server leg is there: relay. Early data goes out first. */
@@ -194,6 +223,7 @@ void gw_established(struct gateway *g, uint32_t i, bool polled)
 	if (t->down_until_s) /* it answers */
 		t->down_until_s = 0;
 	g->connecting--;
+	g->live[i].turns = 0;
 	set_state(s, CMAN_SLOT_RELAYING);
 	CMAN_CRASH(ACCEPT_RELAYING);
 	if (s->bound[CMAN_UP]) {
@@ -216,6 +246,7 @@ void gw_established(struct gateway *g, uint32_t i, bool polled)
 void gw_connect(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
+	unsigned int ports = 0;
 	struct choice c;
 
 	if (!read_service(&g->env->maps.services[s->service], &c)) {
@@ -275,6 +306,12 @@ void gw_connect(struct gateway *g, uint32_t i)
 			}
 			g->cell->target_sessions[s->service][s->target]--;
 			errno = -err;
+		}
+		/* a port of our own choice that still has a TIME_WAIT to this target */
+		if (errno == EADDRNOTAVAIL && g->instance->port_parity && ports++ < PORT_TRIES) {
+			gw_drop_server(g, i);
+			g->live[i].tried &= (uint16_t) ~(1u << target);
+			continue;
 		}
 		target_failed(g, i, errno);
 		gw_drop_server(g, i);

@@ -34,6 +34,8 @@ void gw_finish(struct gateway *g, uint32_t i, bool sure)
 			gw_pipe_destroy(g, bound & CMAN_BOUND_INDEX);
 		CMAN_CRASH(CLOSE_PIPE);
 	}
+	if (s->flags & CMAN_SLOT_SPLICED)
+		gw_splice_forget(g, i, sure);
 	if (l->flags & LIVE_TOUCHED)
 		fallocate(g->cell->buffer_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			  (off_t)CMAN_SLOT_BUFFER(i, 0) * CMAN_BUFFER_SIZE, 2 * CMAN_BUFFER_SIZE);

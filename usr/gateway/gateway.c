@@ -125,7 +125,11 @@ uint32_t gw_slot_take(struct gateway *g)
 		i = g->high++;
 		g->cell->high = g->high;
 	}
-	g->live[i] = (struct live){ .gen = g->live[i].gen + 1, .next = NO_SLOT };
+	g->live[i] = (struct live){
+		.gen = g->live[i].gen + 1,
+		.next = NO_SLOT,
+		.want = g->live[i].want & WANT_WATCH,
+	};
 	if (g->live[i].gen == GEN_SPECIAL)
 		g->live[i].gen = 0;
 	memset(slot_of(g, i), 0, sizeof(struct cman_slot));
@@ -138,7 +142,7 @@ void gw_slot_free(struct gateway *g, uint32_t i)
 
 	set_state(slot_of(g, i), CMAN_SLOT_FREE);
 	l->gen++;
-	l->want = 0;
+	l->want &= WANT_WATCH;
 	if (l->flags & LIVE_QUEUED) /* the ready queue frees it: its link is in use */
 		return;
 	l->next = g->free_head;
@@ -241,6 +245,8 @@ static void every_second(struct gateway *g, bool limits)
 {
 	g->swept_s = g->now_s;
 	g->refused_logged = false;
+	if (g->spliced)
+		gw_splice_tick(g);
 	if (!g->connecting && !limits)
 		return;
 	for (uint32_t i = 0; i < g->high; i++) {
@@ -282,6 +288,10 @@ static void session_event(struct gateway *g, uint64_t data, uint32_t events)
 	}
 	if (s->state != CMAN_SLOT_RELAYING)
 		return;
+	if (s->flags & CMAN_SLOT_SPLICED) {
+		gw_splice_event(g, i, leg, events);
+		return;
+	}
 	if ((events & EPOLLERR) && (s->eof & (from == CMAN_UP ? CMAN_EOF_UP : CMAN_EOF_DOWN)) &&
 	    was_reset(g, i, leg))
 		return;
@@ -298,6 +308,8 @@ static void session_event(struct gateway *g, uint64_t data, uint32_t events)
 	}
 	if (g->live[i].gen == gen && s->bound[to] && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 		gw_pump(g, i, to, true);
+	if (g->splice && g->live[i].gen == gen)
+		gw_splice_consider(g, i);
 }
 
 static void ready_queue(struct gateway *g)
@@ -315,7 +327,7 @@ static void ready_queue(struct gateway *g)
 		l->flags &= (uint8_t)~LIVE_QUEUED;
 		want = l->want;
 		gen = l->gen;
-		l->want = 0;
+		l->want &= WANT_WATCH;
 		if (slot_of(g, i)->state == CMAN_SLOT_FREE) {
 			l->next = g->free_head;
 			g->free_head = i;
@@ -370,9 +382,10 @@ static void loop(struct gateway *g)
 			gw_sweep(g);
 		if (g->ready_head != NO_SLOT)
 			timeout = 0;
-		else if (cell_timeout >= 0 || g->cell->sweep_done != g->cell->sweep_wanted)
+		else if (cell_timeout >= 0 || g->nwatched ||
+			 g->cell->sweep_done != g->cell->sweep_wanted)
 			timeout = 1;
-		else if (g->connecting || limits) /* when the next second begins */
+		else if (g->connecting || limits || g->spliced) /* when the next second begins */
 			timeout = 1000 - (int)(g->now_ns / 1000000 % 1000);
 		n = epoll_wait(g->epfd, ev, EVENTS, timeout);
 		update_clock(g);
@@ -396,6 +409,8 @@ static void loop(struct gateway *g)
 				break;
 			}
 		}
+		if (g->nwatched)
+			gw_splice_watch(g);
 		if (g->ready_head != NO_SLOT)
 			ready_queue(g);
 		if (generation != g->instance->config_generation) {
@@ -428,6 +443,8 @@ void cman_gateway_start(struct cman_cell_env *env)
 	snprintf(title, sizeof(title), "gateway %u", env->index);
 	cman_proc_title(env->maps.instance->alias, title);
 	cman_log_init(title);
+	/* for ports of our own choice: a successor, or another host, must not begin with the same */
+	srandom((unsigned int)(cman_now_ns() ^ (uint64_t)getpid() << 16));
 	cman_crash_init(env->maps.instance, env->cell);
 	if (g->live) /* of an ancestor */
 		munmap(g->live, env->nslots * sizeof(*g->live));
@@ -465,6 +482,7 @@ void cman_gateway_start(struct cman_cell_env *env)
 		_exit(1);
 	}
 	update_clock(g);
+	gw_splice_start(g);
 	gw_recover(g);
 	gw_listen_sync(g);
 	gw_orders(g); /* what the predecessor did not finish */

@@ -8,6 +8,7 @@
  *	close.c    ending a session
  *	pipes.c    the pool of pipes
  *	recover.c  going on from what another gateway left: the only way to start
+ *	splice.c   sessions that the kernel relays
  *	orders.c   the manager's mailbox: the gateway's half of a handover
  *
  * Nothing in struct gateway outlives the process, and nothing of a session lives only here: what
@@ -22,6 +23,7 @@
 #include "usr/sys/cell.h"
 #include "usr/sys/crash.h"
 #include "usr/sys/sock.h"
+#include "usr/sys/splice.h"
 
 /* struct live.flags */
 #define LIVE_QUEUED	 0x01		 /* in the ready queue */
@@ -31,6 +33,9 @@
 #define LIVE_POLLED	 0x40		 /* both legs are in the epoll set */
 #define LIVE_NODELAY	 0x80		 /* TCP_NODELAY is set on the server leg */
 
+/* struct live.want */
+#define WANT_WATCH 0x80 /* in the list of those that splice.c looks at again */
+
 enum leg {
 	LEG_CLIENT = 0,
 	LEG_SERVER = 1,
@@ -38,14 +43,20 @@ enum leg {
 
 /* Private state of a slot. 32 bytes: with the slot's 128 it is all that an idle session costs. */
 struct live {
-	uint32_t gen;	  /* of the slot's use: tells stale events apart */
-	uint32_t off[2];  /* of what is bound: bytes already written */
-	uint32_t len[2];  /* of what is bound: bytes still to write */
-	uint32_t next;	  /* ready queue, free list */
-	uint16_t tried;	  /* targets whose connect failed (bit mask) */
-	uint8_t flags;	  /* LIVE_* */
-	uint8_t want;	  /* ready queue: directions to pump (1 << direction) */
-	uint32_t since_s; /* CONNECTING: when this attempt began */
+	uint32_t gen;	 /* of the slot's use: tells stale events apart */
+	uint32_t off[2]; /* of what is bound: bytes already written */
+	uint32_t len[2]; /* of what is bound: bytes still to write */
+	uint32_t next;	 /* ready queue, free list */
+	union {
+		uint16_t tried; /* until it is established: targets whose connect failed (bit mask) */
+		uint16_t attempts; /* relayed by the kernel: to take it back, see splice.c */
+	};
+	uint8_t flags; /* LIVE_* */
+	uint8_t want;  /* ready queue: directions to pump (1 << direction); WANT_WATCH */
+	union {
+		uint32_t since_s; /* CONNECTING: when this attempt began */
+		uint32_t turns;	  /* RELAYING: short messages in a row; see splice.c */
+	};
 };
 
 #define NO_SLOT UINT32_MAX
@@ -61,6 +72,12 @@ struct gateway {
 	uint32_t high; /* slots at and above were never used by this process */
 	uint32_t ready_head, ready_tail;
 	uint32_t connecting; /* sessions ACCEPTED or CONNECTING */
+
+	bool splice;			/* some service lets the kernel relay */
+	uint32_t spliced;		/* sessions that it relays */
+	struct cman_splice splice_maps; /* numbers in the cell's table */
+	uint32_t *watched;		/* [nslots]: slots to be looked at again */
+	uint32_t nwatched;
 
 	uint32_t *pipe_free; /* numbers of open, clean, unbound pipes */
 	uint32_t npipe_free;
@@ -166,7 +183,24 @@ void gw_pipe_destroy(struct gateway *g, uint32_t n);
 uint32_t gw_pipe_reserve(struct gateway *g, int32_t tag);
 void gw_pipes_recover(struct gateway *g);
 
+/* splice.c */
+void gw_splice_start(struct gateway *g);
+/* After an event of a session that is relayed here: is it one for the kernel? */
+void gw_splice_consider(struct gateway *g, uint32_t i);
+void gw_splice_event(struct gateway *g, uint32_t i, enum leg leg, uint32_t events);
+/* Those that wait for the kernel to write something. */
+void gw_splice_watch(struct gateway *g);
+/* Once a second. */
+void gw_splice_tick(struct gateway *g);
+/* Takes the sessions of an order back from the kernel, as far as its time allows. */
+void gw_splice_freeze(struct gateway *g, const struct cman_mailbox *m);
+/* The session ends. @sure as in gw_finish(). */
+void gw_splice_forget(struct gateway *g, uint32_t i, bool sure);
+/* Completes what a predecessor began. 0 or -errno: it cannot be continued. */
+int gw_splice_recover(struct gateway *g, uint32_t i);
+
 /* recover.c */
+int gw_counters(const struct cman_slot *s, struct cman_leg legs[2]);
 void gw_recover(struct gateway *g);
 /* One slot, RELAYING (or on its way there): computes what is in between, polls and pumps it. */
 void gw_recover_slot(struct gateway *g, uint32_t i);

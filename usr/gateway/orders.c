@@ -16,8 +16,8 @@ static int freeze(struct gateway *g, uint32_t i)
 
 	if (s->state == CMAN_SLOT_LEAVING)
 		return 0;
-	if (s->state != CMAN_SLOT_RELAYING)
-		return -EAGAIN;
+	if (s->state != CMAN_SLOT_RELAYING || (s->flags & CMAN_SLOT_SPLICED))
+		return -EAGAIN; /* not yet back from the kernel: its reader is slow */
 	/* out of the set before it is passed on: epoll fires for the dead number otherwise */
 	gw_poll_del(g, i);
 	CMAN_CRASH(FREEZE_EPOLL);
@@ -36,6 +36,7 @@ static int thaw(struct gateway *g, uint32_t i)
 	if (s->state != CMAN_SLOT_LEAVING)
 		return -EAGAIN;
 	s->batch = 0;
+	s->flags &= (__u8)~CMAN_SLOT_REPAIR;
 	set_state(s, CMAN_SLOT_RELAYING);
 	CMAN_CRASH(THAW_SLOT);
 	gw_recover_slot(g, i);
@@ -76,6 +77,7 @@ static int activate(struct gateway *g, uint32_t i)
 	for (int dir = 0; dir < 2; dir++)
 		if ((s->bound[dir] & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE)
 			g->cell->pipes_open++;
+	s->flags &= (__u8)~CMAN_SLOT_REPAIR;
 	set_state(s, CMAN_SLOT_RELAYING);
 	CMAN_CRASH(ACTIVATE_STATE);
 	gw_recover_slot(g, i);
@@ -202,6 +204,8 @@ void gw_orders(struct gateway *g)
 		m->status = 0;
 		break;
 	case CMAN_ORDER_FREEZE:
+		if (g->spliced)
+			gw_splice_freeze(g, m);
 		m->status = each(g, m, freeze);
 		break;
 	case CMAN_ORDER_THAW:

@@ -19,7 +19,7 @@
 
 #define SCAN_MARGIN 4096 /* descriptors that are no session's: keepers', orphans, an import's */
 
-static int counters(const struct cman_slot *s, struct cman_leg legs[2])
+int gw_counters(const struct cman_slot *s, struct cman_leg legs[2])
 {
 	int err = cman_sock_counters(s->client_fd, false, &legs[LEG_CLIENT]);
 
@@ -102,6 +102,7 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 	CMAN_CRASH(RECOVER_SLOT);
 	/* a predecessor may have used the slot's own buffers */
 	g->live[i].flags |= LIVE_TOUCHED;
+	g->live[i].turns = 0;
 	if (s->flags & CMAN_SLOT_RESET) { /* decided already */
 		gw_reset(g, i);
 		return;
@@ -116,7 +117,11 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 		lost(g, i, "a socket is not the one the ledger names", 0);
 		return;
 	}
-	err = counters(s, legs);
+	if ((s->flags & CMAN_SLOT_SPLICED) && (err = gw_splice_recover(g, i))) {
+		lost(g, i, "the kernel cannot go on relaying it", err);
+		return;
+	}
+	err = gw_counters(s, legs);
 	if (err) {
 		lost(g, i, "the counters of a socket cannot be read", err);
 		return;
@@ -127,6 +132,9 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 		return;
 	}
 	for (int dir = 0; dir < 2; dir++) {
+		/* the kernel has what is in between */
+		if ((s->flags & CMAN_SLOT_SPLICED) && !s->bound[dir])
+			continue;
 		err = recover_flow(g, i, dir, legs);
 		if (!err)
 			continue;
@@ -223,7 +231,7 @@ static void recover_hot(struct gateway *g)
 		if ((s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING) &&
 		    !counters_connecting(s, legs))
 			recover_flow(g, i, CMAN_UP, legs);
-		else if (s->state == CMAN_SLOT_RELAYING && !counters(s, legs))
+		else if (s->state == CMAN_SLOT_RELAYING && !gw_counters(s, legs))
 			for (int dir = 0; dir < 2; dir++)
 				if (s->bound[dir] == hot)
 					recover_flow(g, i, dir, legs);
@@ -414,6 +422,8 @@ static void know_all(struct gateway *g, uint8_t *known, uint32_t limit)
 	}
 	for (int n = 0; n < CMAN_MAX_LISTENERS; n++)
 		know(known, limit, c->listener_fd[n]);
+	for (int n = 0; n < CMAN_SPLICE_FDS; n++)
+		know(known, limit, g->env->splice_fd[n]);
 	know(known, limit, c->buffer_fd);
 	know(known, limit, c->kick_fd);
 	know(known, limit, c->done_fd);

@@ -134,7 +134,8 @@ static ssize_t read_bound(struct gateway *g, uint32_t i, int dir, bool *ret_more
 		while (n < 0 && errno == EINTR);
 		CMAN_CRASH(RELAY_READ);
 		*ret_more = n == CMAN_BUFFER_SIZE;
-		if (*ret_more)
+		/* splice() does not see what a sockmap keeps */
+		if (*ret_more && !(s->flags & CMAN_SLOT_SPLICED))
 			l->flags |= (uint8_t)LIVE_SPLICE(dir);
 	}
 	if (n <= 0) {

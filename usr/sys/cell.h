@@ -39,7 +39,8 @@ struct cman_cell_env {
 	struct cman_slot *slots; /* this cell's part of the ledger */
 	struct cman_pipe *pipes; /* this cell's part of the pipes */
 	uint32_t nslots;
-	uint8_t *buffers; /* the memfd, mapped */
+	uint8_t *buffers;		/* the memfd, mapped */
+	int splice_fd[CMAN_SPLICE_FDS]; /* numbers in the cell's table; 0: no service wants it */
 
 	/* what the process does in each role: never returns. From the process table. */
 	void (*start[CMAN_ROLES])(struct cman_cell_env *env);

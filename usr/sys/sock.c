@@ -125,7 +125,8 @@ void cman_sock_abort(int fd)
 	close(fd);
 }
 
-int cman_sock_listen(uint16_t family, const uint8_t addr[16], uint16_t port, int *ret_fd)
+static int listen_on(uint16_t family, const uint8_t addr[16], uint16_t port, int freebind,
+		     int *ret_fd)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = cman_sockaddr(&ss, family, addr, port);
@@ -138,6 +139,7 @@ int cman_sock_listen(uint16_t family, const uint8_t addr[16], uint16_t port, int
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 ||
 	    (family == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0) ||
+	    (freebind && setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one)) < 0) ||
 	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, SOMAXCONN) < 0) {
 		err = -errno;
 		close(fd);
@@ -145,4 +147,14 @@ int cman_sock_listen(uint16_t family, const uint8_t addr[16], uint16_t port, int
 	}
 	*ret_fd = fd;
 	return 0;
+}
+
+int cman_sock_listen(uint16_t family, const uint8_t addr[16], uint16_t port, int *ret_fd)
+{
+	return listen_on(family, addr, port, 0, ret_fd);
+}
+
+int cman_sock_listen_free(uint16_t family, const uint8_t addr[16], uint16_t port, int *ret_fd)
+{
+	return listen_on(family, addr, port, 1, ret_fd);
 }

@@ -39,5 +39,7 @@ void cman_sock_abort(int fd);
  * SO_REUSEADDR; IPv6 ones take IPv6 only. 0 or -errno.
  */
 int cman_sock_listen(uint16_t family, const uint8_t addr[16], uint16_t port, int *ret_fd);
+/* The same for an address that this host may not have yet (IP_FREEBIND). */
+int cman_sock_listen_free(uint16_t family, const uint8_t addr[16], uint16_t port, int *ret_fd);
 
 #endif
