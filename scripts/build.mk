@@ -14,7 +14,7 @@
 # @var EXTRA_CFLAGS=           appended to the compiler's flags
 # @var V=1                     show the commands
 # @var PREFIX, DESTDIR           for install (default /usr/local, nothing)
-# @var SUITES, T                 for check: suites (lint,unit,asan,fuzz,sim,net,fault,apps), names of tests
+# @var SUITES, T                 for check: suites (lint,unit,asan,fuzz,sim,model,net,fault,apps), names of tests
 # @var NODEPS=1                never try to install packages
 
 BUILD        ?= build
@@ -143,9 +143,11 @@ $(eval $(call PROGRAM,cman-bench,tools/bench))
 
 # The file that defines the maps comes first: libbpf 1.1 links an object that declares a map extern
 # before its definition into one that does not load ("map relo failed").
-BPF_SRCS := $(wildcard bpf/maps.bpf.c) $(filter-out bpf/maps.bpf.c,$(sort $(wildcard bpf/*.bpf.c)))
+# Loaded on its own, when somebody asks for it, because not every kernel takes it:
+BPF_OWN  := $(wildcard bpf/splice.bpf.c)
+BPF_SRCS := $(wildcard bpf/maps.bpf.c) $(filter-out bpf/maps.bpf.c $(BPF_OWN),$(sort $(wildcard bpf/*.bpf.c)))
 BPF_OBJS := $(patsubst %.c,$(BUILD)/obj/%.o,$(BPF_SRCS))
-SKEL     := $(if $(BPF_SRCS),$(BUILD)/gen/cman.skel.h)
+SKEL     := $(if $(BPF_SRCS),$(BUILD)/gen/cman.skel.h) $(patsubst bpf/%.bpf.c,$(BUILD)/gen/%.skel.h,$(BPF_OWN))
 BPF_ARCH := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/; s/ppc64le/powerpc/; \
 	s/mips.*/mips/; s/armv.*/arm/; s/riscv64/riscv/; s/s390x/s390/; s/loongarch.*/loongarch/')
 BPF_FLAGS = -g -O2 -std=gnu11 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Wall \
@@ -171,6 +173,10 @@ $(BUILD)/bpf/cman.bpf.o: $(BPF_OBJS) $(BUILD)/.list-bpf
 $(BUILD)/gen/cman.skel.h: $(BUILD)/bpf/cman.bpf.o
 	$(call say,SKEL)
 	$(Q)mkdir -p $(@D) && $(BPFTOOL) gen skeleton $< name cman_bpf > $@
+
+$(patsubst bpf/%.bpf.c,$(BUILD)/gen/%.skel.h,$(BPF_OWN)): $(BUILD)/gen/%.skel.h: $(BUILD)/obj/bpf/%.bpf.o
+	$(call say,SKEL)
+	$(Q)mkdir -p $(@D) && $(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 # --- C objects. What a compiler warns about is kept beside the object (x.o.warn): a later WERROR=1
 # compiles just these again. Only sources that mention CMAN_VERSION (or all, when a header does) are
@@ -288,4 +294,4 @@ define uninstall-all
 	$(Q)rmdir '$D/include/cman' 2>/dev/null || :
 endef
 
--include $(ALL_OBJS:.o=.d) $(BPF_OBJS:.o=.d)
+-include $(ALL_OBJS:.o=.d) $(BPF_OBJS:.o=.d) $(patsubst %.c,$(BUILD)/obj/%.d,$(BPF_OWN))

@@ -17,16 +17,16 @@ BUILD_PKGS=(
 )
 TEST_PKGS=(
 	libcriterion-dev clang-format cppcheck shellcheck libclang-rt-dev
-	iproute2 iputils-ping procps util-linux psmisc curl jq socat netcat-openbsd openssl python3
+	iproute2 iputils-ping tcpdump procps util-linux psmisc curl jq socat netcat-openbsd openssl python3
 	openssh-client openssh-server postgresql postgresql-contrib redis-server redis-tools
-	nginx-light libnginx-mod-stream haproxy
+	nginx-light libnginx-mod-stream haproxy spin
 )
 # what the packages above are needed for, when dpkg cannot be asked
 BUILD_CMDS=(gcc make pkg-config clang llvm-strip bpftool)
 BUILD_LIBS=(libbpf libelf zlib libmnl libssl libcrypto libuv libconfuse jansson libcap-ng
 	libseccomp sqlite3 libcurl libmicrohttpd libedit)
-TEST_CMDS=(clang-format cppcheck shellcheck ip ping ss tc unshare nsenter setsid ps curl jq socat nc
-	openssl python3 ssh sshd redis-server redis-cli nginx haproxy psql)
+TEST_CMDS=(clang-format cppcheck shellcheck ip ping ss tc tcpdump unshare nsenter setsid ps curl jq socat nc
+	openssl python3 ssh sshd redis-server redis-cli nginx haproxy psql spin)
 TEST_LIBS=(criterion)
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

@@ -9,7 +9,7 @@
 # - a skip whose reason is not in selftests/lib/known-skips is a failure
 # - a program that hangs is killed with its process group, by id; nothing is ever killed by name
 #
-# Environment: CMAN_BUILD (build), MAKE, SUITES (lint,unit,asan,fuzz,sim,net,fault,apps), T (part of the
+# Environment: CMAN_BUILD (build), MAKE, SUITES (lint,unit,asan,fuzz,sim,model,net,fault,apps), T (part of the
 # names of tests, several with commas), TEST_TIMEOUT (seconds, for files without "# timeout: N"),
 # FUZZ_ITERATIONS (20000).
 set -uo pipefail
@@ -21,7 +21,7 @@ CMAN_CRASH_BUILD=$CMAN_BUILD/crash
 CMAN_NEXT_BUILD=$CMAN_BUILD/next
 ASAN_BUILD=$CMAN_BUILD/asan
 export CMAN_BUILD CMAN_CRASH_BUILD CMAN_NEXT_BUILD
-SUITES=${SUITES:-lint,unit,asan,fuzz,sim,net,fault,apps}
+SUITES=${SUITES:-lint,unit,asan,fuzz,sim,model,net,fault,apps}
 T=${T:-}
 TEST_TIMEOUT=${TEST_TIMEOUT:-300}
 FUZZ_ITERATIONS=${FUZZ_ITERATIONS:-20000}
@@ -36,8 +36,8 @@ child=
 
 for s in ${SUITES//,/ }; do
 	case $s in
-	lint | unit | asan | fuzz | sim | net | fault | apps) ;;
-	*) echo "run-tests: no suite \"$s\": lint unit asan fuzz sim net fault apps" >&2; exit 2 ;;
+	lint | unit | asan | fuzz | sim | model | net | fault | apps) ;;
+	*) echo "run-tests: no suite \"$s\": lint unit asan fuzz sim model net fault apps" >&2; exit 2 ;;
 	esac
 done
 wanted() { [[ ,$SUITES, == *,$1,* ]]; }
@@ -301,7 +301,7 @@ fi
 ! wanted unit || suite_unit unit "$CMAN_BUILD"
 ! wanted asan || suite_unit asan "$ASAN_BUILD"
 ! wanted fuzz || suite_fuzz "$ASAN_BUILD"
-for s in sim net fault apps; do
+for s in sim model net fault apps; do
 	! wanted $s || suite_shell $s
 done
 

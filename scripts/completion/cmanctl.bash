@@ -11,7 +11,7 @@ _cmanctl()
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		-f | --file | -c | --alias | --home | --via | --timeout | --drain | --service | --source | --state | -n | --count | -d | --delay) ((i++)) ;;
+		-f | --file | -c | --alias | --home | --via | --timeout | --to | --service | --drain | --source | --state | -n | --count | -d | --delay) ((i++)) ;;
 		-*) ;;
 		*) verb=${COMP_WORDS[i]}; break ;;
 		esac
@@ -22,17 +22,18 @@ _cmanctl()
 	--home) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
 	--via) words='auto fd repair' ;;
 	--timeout) return ;;
-	--drain) return ;;
+	--to) return ;;
 	--service) return ;;
+	--drain) return ;;
 	--source) return ;;
 	--state) words='accepted connecting relaying leaving prepared closing' ;;
 	-n | --count) return ;;
 	-d | --delay) return ;;
 	esac
 	[ -n "$words" ] || case $verb in
-	'') words='startup migrate rescue shutdown status show set reload check suspend resume close top help completion version'" $common" ;;
+	'') words='startup migrate rescue shutdown status show set reload check suspend resume close top image journal help completion version'" $common" ;;
 	startup) words='--home --migrate --via --timeout --no-wait '" $common" ;;
-	migrate) words='--home --via --timeout --no-wait --check --cancel --rollback '" $common" ;;
+	migrate) words='--home --via --timeout --no-wait --check --cancel --rollback --to --service '" $common" ;;
 	rescue) words='--home '" $common" ;;
 	shutdown) words='--drain --abort '" $common" ;;
 	status) words=''" $common" ;;
@@ -44,10 +45,13 @@ _cmanctl()
 	resume) words=''" $common" ;;
 	close) words='--service --source '" $common" ;;
 	top) words='--once --count --delay '" $common" ;;
-	help) words='startup migrate rescue shutdown status show set reload check suspend resume close top help completion version --synopsis '" $common" ;;
+	image) words='dump --bytes '" $common" ;;
+	journal) words='dump '" $common" ;;
+	help) words='startup migrate rescue shutdown status show set reload check suspend resume close top image journal help completion version --synopsis '" $common" ;;
 	completion) words='bash '" $common" ;;
 	version) words=''" $common" ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }
-complete -F _cmanctl cmanctl
+# -o default: names of files where no word fits
+complete -o default -F _cmanctl cmanctl

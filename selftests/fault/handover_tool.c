@@ -5,6 +5,9 @@
  *	arm NAME POINT [COUNT [stop]]  a crash point in the pinned maps of NAME (ALIAS, ALIAS_old...)
  *	hits NAME		 how many have died of it
  *	points			 the names of all points
+ *	slots NAME		 how many are in each state but free, one a line: "state n"
+ *	frozen NAME		 entries of the guard's pinned map: "in_force expired"
+ *	cut PID			 breaks the channels of this manager to other managers
  *	pids NAME		 manager and the processes of all cells, one a line: "role pid"
  *	peer SOCKET MIN MAX ALIAS  says HELLO as a release that speaks MIN..MAX; prints the answer
  *	mute SOCKET ALIAS	 says a good HELLO and then nothing at all, until SIGTERM
@@ -12,7 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#include <bpf/bpf.h>
 
 #include "usr/sys/chan.h"
 #include "usr/sys/crash.h"
@@ -60,6 +68,86 @@ static int pids(const char *name)
 			printf("%s %u\n", roles[role],
 			       (unsigned int)(maps.cells[g].role[role] & CMAN_ROLE_PID));
 	return 0;
+}
+
+static int slots(const char *name)
+{
+	static const char *const states[] = {
+		[CMAN_SLOT_RESERVED] = "reserved", [CMAN_SLOT_PREPARED] = "prepared",
+		[CMAN_SLOT_ACCEPTED] = "accepted", [CMAN_SLOT_CONNECTING] = "connecting",
+		[CMAN_SLOT_RELAYING] = "relaying", [CMAN_SLOT_LEAVING] = "leaving",
+		[CMAN_SLOT_CLOSING] = "closing",
+	};
+	const size_t nstates = sizeof(states) / sizeof(*states);
+	unsigned int count[sizeof(states) / sizeof(*states)] = { 0 };
+	struct cman_maps maps;
+
+	if (open_maps(name, &maps))
+		return 1;
+	for (uint32_t i = 0; i < maps.gateways * maps.slots_per_cell; i++)
+		if (maps.sessions[i].state < nstates)
+			count[maps.sessions[i].state]++;
+	for (size_t i = 0; i < nstates; i++)
+		if (states[i] && count[i])
+			printf("%s %u\n", states[i], count[i]);
+	return 0;
+}
+
+static int frozen(const char *name)
+{
+	struct cman_tuple tuple, *previous = NULL;
+	unsigned int in_force = 0, expired = 0;
+	struct cman_frozen entry;
+	struct timespec now;
+	uint64_t now_ns;
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), CMAN_PIN_ROOT "/%s/frozen", name);
+	fd = bpf_obj_get(path);
+	if (fd < 0) {
+		fprintf(stderr, "%s: %s\n", path, strerror(-fd));
+		return 1;
+	}
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	for (; !bpf_map_get_next_key(fd, previous, &tuple); previous = &tuple)
+		if (!bpf_map_lookup_elem(fd, &tuple, &entry))
+			++*(entry.expires_ns > now_ns ? &in_force : &expired);
+	printf("%u %u\n", in_force, expired);
+	close(fd);
+	return 0;
+}
+
+static bool leads_to_manager(int fd, pid_t from)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.pid > 0 &&
+	       cred.pid != from && cman_proc_is(cred.pid, "manager", cred.uid);
+}
+
+static int cut(pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), n = 0;
+
+	if (pidfd < 0) {
+		perror("pidfd_open");
+		return 1;
+	}
+	for (int number = 3; number < 1024; number++) {
+		int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+
+		if (fd < 0)
+			continue;
+		if (leads_to_manager(fd, pid) && !shutdown(fd, SHUT_RDWR))
+			n++;
+		close(fd);
+	}
+	close(pidfd);
+	printf("%d\n", n);
+	return n ? 0 : 1;
 }
 
 static int hello(struct cman_chan *c, unsigned int min, unsigned int max, const char *alias)
@@ -125,6 +213,12 @@ int main(int argc, char **argv)
 			   argc > 5 && !strcmp(argv[5], "stop"));
 	if (!strcmp(verb, "pids") && argc == 3)
 		return pids(argv[2]);
+	if (!strcmp(verb, "slots") && argc == 3)
+		return slots(argv[2]);
+	if (!strcmp(verb, "frozen") && argc == 3)
+		return frozen(argv[2]);
+	if (!strcmp(verb, "cut") && argc == 3)
+		return cut((pid_t)atoi(argv[2]));
 	if (!strcmp(verb, "hits") && argc == 3) {
 		if (open_maps(argv[2], &maps))
 			return 1;
@@ -141,6 +235,7 @@ int main(int argc, char **argv)
 			    argv[5], false);
 	if (!strcmp(verb, "mute") && argc == 4)
 		return peer(argv[2], CMAN_WIRE_MIN, CMAN_WIRE_MAX, argv[3], true);
-	fprintf(stderr, "usage: handover_tool arm|hits|points|pids|peer|mute ...\n");
+	fprintf(stderr,
+		"usage: handover_tool arm|hits|points|slots|frozen|cut|pids|peer|mute ...\n");
 	return 2;
 }

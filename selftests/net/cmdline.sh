@@ -58,7 +58,7 @@ done <<'END'
 2|startup: unknown option --frob; expected: .*-f -c -j|--frob startup
 2|status: unknown option -x|status -x
 2|status: unknown option --drain; expected: -f|--drain 3 status
-2|migrate: unknown option --to;|migrate --to siteb
+2|migrate: unknown option --from;|migrate --from siteb
 2|unknown option --nothing; expected: --file --alias|--nothing
 2|-f needs a value: -f FILE|status -f
 2|-c needs a value: -c ALIAS|-c
@@ -103,7 +103,18 @@ done <<'END'
 2|--rollback goes only with --cancel|migrate --rollback
 2|--check and --cancel exclude each other|migrate --check --cancel
 2|--check and --home exclude each other|migrate --check --home /opt
-2|--cancel and --via exclude each other|--via fd migrate --cancel
+2|--via and --cancel exclude each other|--via fd migrate --cancel
+2|--timeout and --cancel exclude each other|migrate --cancel --timeout 5
+2|--to needs a value: --to PEER|migrate --to
+2|--via fd: sessions move to another host by repair|migrate --to siteb --via fd
+2|--service goes only with --to|migrate --service pg
+2|--service goes only with --to|migrate --via repair --service pg
+2|--to and --home exclude each other|migrate --to siteb --home /opt
+2|--to and --no-wait exclude each other|migrate --to siteb --no-wait
+2|--check and --to exclude each other|migrate --check --to siteb
+2|--cancel and --to exclude each other|migrate --cancel --to siteb
+2|--rollback goes only with --cancel|migrate --to siteb --rollback
+1|there is no old instance cman1_old|-f good.conf -c cman1_old migrate --to siteb
 2|--rollback goes only with --cancel|migrate --check --rollback
 2|--service and --source exclude each other|close --service pg --source 10.0.0.0/8
 2|close takes either SESSION... or --service, not both|close 12 --service pg
@@ -125,8 +136,10 @@ done <<'END'
 2|--home /none: there is no program /none/bin/cmand|-f good.conf startup --home /none
 2|--home /none: there is no program /none/bin/cmand|-f good.conf migrate --home /none
 2|--home /none: there is no program /none/bin/cmand|-f good.conf rescue --home /none
-1|--via repair is not in this release|-f good.conf migrate --via repair
-1|--via repair is not in this release|-f good.conf startup --migrate --via=repair
+1|instance cman1 is not running .*: there is nothing to migrate|-f good.conf migrate --via repair
+1|instance cman1 is not running .*: there is nothing to migrate|-f good.conf startup --migrate --via=repair
+1|instance cman1 is not running|-f good.conf migrate --to siteb --service pg --timeout 5
+1|instance cman1 is not running|-f good.conf migrate --check --via repair
 1|instance cman1 is not running \(no answer on .*/cman1.sock\): start it with cmanctl startup|-f good.conf status
 1|instance cman1 is not running|status -qfgood.conf -c cman1
 1|instance two is not running|-c two -f two.conf show sessions
@@ -209,5 +222,6 @@ is "$(complete_words sta)" "startup status" "completion of a command"
 is "$(complete_words startup --mi)" "--migrate" "completion of an option"
 is "$(complete_words -c cman1 -j show se)" "sessions services" "completion behind options with values"
 is "$(complete_words migrate --via '')" "auto fd repair" "completion of an option's words"
+is "$(complete_words --to siteb migrate --se)" "--service" "completion behind the name of a peer"
 is "$(complete_words -f go)" "good.conf" "completion of a file"
 is "$(complete_words help res)" "rescue resume" "completion of a command's name"

@@ -121,7 +121,7 @@ all "show events --json" "$(ctl show events --json)" "$T_num"'
 	length > 0 and all(.[]; (.time | type == "number") and (.level | s) and (.text | s))'
 all "show version --json" "$(ctl show version --json)" "$T_num"'
 	(.release | s) and (.wire | length == 2 and all(.[]; n)) and (.abi | n) and (.kernel | s) and
-	.carriers == ["fd"]'
+	.carriers == ["fd", "repair"]'
 all "top --once --json" "$(ctl top --once --json)" 'has("status") and has("services") and has("gateways")'
 all "migrate --check --json" "$(ctl migrate --check --json)" "$T_num"'
 	.via == "fd" and .can_move == 10 and .cannot == 0 and (.sessions | length == 10 and

@@ -795,11 +795,6 @@ static void a_hello_netns(struct message *m)
 	hello(m, (struct hello){ .wrong_netns = true });
 }
 
-static void a_hello_repair(struct message *m)
-{
-	hello(m, (struct hello){ .carrier = 2 });
-}
-
 static void a_hello_carrier(struct message *m)
 {
 	hello(m, (struct hello){ .carrier = 77 });
@@ -897,7 +892,6 @@ static const struct attack {
 	{ "HELLO with a boot id of 15 bytes", a_hello_short_boot, ERROR,
 	  "BOOT_ID has a wrong length" },
 	{ "HELLO of another network namespace", a_hello_netns, ERROR, "network namespace" },
-	{ "HELLO that wants repair", a_hello_repair, ERROR, "repair" },
 	{ "HELLO with an unknown carrier", a_hello_carrier, ERROR, "CARRIER is out of range" },
 	{ "HELLO with descriptors", a_hello_fds, ERROR, "HELLO: the number of descriptors" },
 };

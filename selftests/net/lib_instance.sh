@@ -64,12 +64,19 @@ nfds() {
 	done
 }
 
-# serve NAME ARGUMENT…: cman-bench serve in the background, NAME_PID; waits until it is ready
+# exec_on HOST COMMAND…: becomes the command, on that host (host_add), or here when it is empty
+exec_on() {
+	[ -z "$1" ] || exec nsenter -t "$(host_pid "$1")" -n -m -- "${@:2}"
+	exec "${@:2}"
+}
+
+# serve NAME ARGUMENT…: cman-bench serve in the background, NAME_PID; waits until it is ready. On the
+# host $ON, if that is set; so does bench.
 serve() {
 	local name=$1
 	shift
 	rm -f "$T/$name.ready"
-	"$BENCH" serve --ready-file "$T/$name.ready" "$@" > "$T/$name.out" 2>&1 &
+	exec_on "${ON-}" "$BENCH" serve --ready-file "$T/$name.ready" "$@" > "$T/$name.out" 2>&1 &
 	printf -v "${name}_PID" '%s' $!
 	track $!
 	wait_for 5 test -e "$T/$name.ready" || bail "serve $name is not ready: $(cat "$T/$name.out")"
@@ -80,7 +87,7 @@ bench() {
 	local name=$1 verb=$2
 	shift 2
 	rm -f "$T/$name.ready"
-	"$BENCH" "$verb" --ready-file "$T/$name.ready" --json "$@" > "$T/$name.json" 2> "$T/$name.err" &
+	exec_on "${ON-}" "$BENCH" "$verb" --ready-file "$T/$name.ready" --json "$@" > "$T/$name.json" 2> "$T/$name.err" &
 	printf -v "${name}_PID" '%s' $!
 	track $!
 	wait_for 15 test -e "$T/$name.ready" || bail "$verb $name is not ready: $(cat "$T/$name.err")"

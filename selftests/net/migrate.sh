@@ -82,7 +82,8 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 	is "$wrong" "" "migration $i: moved $(report m$i .moved), the old process has gone"
 	duration m$i
 done
-is "$(show sessions '[.[] | select(.handovers == 10)] | length')" 200 "200 sessions have moved ten times"
+# a slow machine may have some of the prober's among them
+cmp_num "$(show sessions '[.[] | select(.handovers == 10)] | length')" '>=' 200 "200 sessions have moved ten times"
 now=" $(show sessions 'map(.id) | sort | join(" ")') "
 gone=0
 for id in $ids; do [[ $now == *" $id "* ]] || gone=$((gone + 1)); done

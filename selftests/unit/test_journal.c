@@ -340,6 +340,83 @@ Test(journal, not_a_journal)
 	cr_assert_eq(cman_journal_open("/nonexistent/journal", &j), -ENOENT);
 }
 
+Test(journal, read_only_sees_and_changes_nothing)
+{
+	struct cman_journal w, r = { .fd = 77 };
+	struct walk walk = { 0 };
+	enum cman_register v;
+	int fd;
+
+	cr_assert_eq(cman_journal_open_read_only(path, &r), -ENOENT);
+	cr_assert_eq(r.fd, 77);
+	cr_assert_neq(access(path, F_OK), 0, "it was not made");
+	w = opened();
+	cr_assert_eq(cman_journal_open_read_only(path, &r), 0);
+	cr_assert_eq(cman_journal_each(&r, walk_one, &walk), 0);
+	cr_assert_eq(walk.n, 0);
+	cr_assert_eq(cman_journal_write(&w, 1, CMAN_REG_PARKED, 3), 0);
+	/* a writer that holds the lock, even for ever */
+	fd = open(path, O_RDWR);
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	cr_assert_eq(value_of(&r, 1), CMAN_REG_PARKED);
+	cr_assert_eq(cman_journal_each(&r, walk_one, &walk), 0);
+	cr_assert_eq(walk.n, 1);
+	close(fd);
+	cr_assert_eq(cman_journal_write(&r, 2, CMAN_REG_PARKED, 1), -EPERM);
+	cr_assert_eq(cman_journal_decide(&r, 1, CMAN_REG_PARKED, CMAN_REG_TAKE, &v), -EPERM);
+	cr_assert_eq(size_of(), 32);
+	/* what a killed writer left is not seen; nor is the file made shorter */
+	add_bytes("this is a record of 32 bytes ...", 32);
+	cman_journal_close(&r);
+	cr_assert_eq(cman_journal_open_read_only(path, &r), 0);
+	cr_assert_eq(value_of(&r, 1), CMAN_REG_PARKED);
+	cr_assert_eq(size_of(), 64);
+	add_bytes("this is a record of 32 bytes ...", 32);
+	cr_assert_eq(cman_journal_read(&r, 1, &v), -EBADMSG);
+	cman_journal_close(&r);
+	cr_assert_eq(cman_journal_open_read_only(path, &r), -EBADMSG);
+	cman_journal_close(&w);
+}
+
+/* Beside a writer that appends as fast as it can: never an error, never a step back. */
+Test(journal, read_only_beside_a_writer)
+{
+	struct cman_journal j = opened();
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct cman_journal w;
+
+		if (cman_journal_open(path, &w))
+			_exit(1);
+		for (uint64_t id = 1; id <= 20000; id++)
+			if (cman_journal_write(&w, id, CMAN_REG_PARKED, 1))
+				_exit(2);
+		_exit(0);
+	}
+	for (size_t most = 0; most < 20000;) {
+		struct cman_journal r;
+		enum cman_register v;
+		size_t n = 0;
+		int err = cman_journal_open_read_only(path, &r);
+
+		cr_assert_eq(err, 0, "%d", err);
+		while (cman_journal_read(&r, n + 1, &v) == 0 && v == CMAN_REG_PARKED)
+			n++;
+		cr_assert_geq(n, most);
+		most = n;
+		cman_journal_close(&r);
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+			pid = -1;
+		}
+	}
+	if (pid > 0)
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cman_journal_close(&j);
+}
+
 Test(journal, a_stopped_holder_does_not_stop_others, .timeout = 20)
 {
 	struct cman_journal j = opened();

@@ -50,12 +50,14 @@ enum ctl_opt {
 	OPT_DRAIN,
 	OPT_ABORT,
 	OPT_SERVICE,
+	OPT_TO,
 	OPT_SOURCE,
 	OPT_STATE,
 	OPT_DELAY,
 	OPT_ONCE,
 	OPT_COUNT,
 	OPT_SYNOPSIS,
+	OPT_BYTES,
 	CTL_NOPTS,
 };
 
@@ -248,6 +250,8 @@ enum ctl_exit ctl_verb_suspend(struct ctl *c);
 enum ctl_exit ctl_verb_resume(struct ctl *c);
 enum ctl_exit ctl_verb_close(struct ctl *c);
 enum ctl_exit ctl_verb_top(struct ctl *c);
+enum ctl_exit ctl_verb_image(struct ctl *c);
+enum ctl_exit ctl_verb_journal(struct ctl *c);
 enum ctl_exit ctl_verb_help(struct ctl *c);
 enum ctl_exit ctl_verb_completion(struct ctl *c);
 enum ctl_exit ctl_verb_version(struct ctl *c);

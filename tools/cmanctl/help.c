@@ -62,17 +62,26 @@ static void synopsis_option(struct wrap *w, const struct ctl_option *o, bool opt
 	wrap_word(w, word);
 }
 
-/* "show sessions|services": the words of a first argument that is one of a few */
+static void synopsis_name(struct wrap *w, const char *name, bool rst)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), rst ? "*%s*" : "%s", name);
+	if (rst && name[0] == '[') /* the brackets are not part of the name */
+		snprintf(text, sizeof(text), "[*%.*s*]", (int)strlen(name) - 2, name + 1);
+	wrap_word(w, text);
+}
+
+/* "show sessions|services": the words of a first argument that is one of a few, then the others */
 static void synopsis_args(struct wrap *w, const struct ctl_verb *verb, bool rst)
 {
+	const char *others = strchr(verb->args, ' ');
 	char list[200] = "";
 	size_t n = 0;
 
 	if (!verb->words) {
-		snprintf(list, sizeof(list), rst ? "*%s*" : "%s", verb->args);
-		if (rst && verb->args[0] == '[') /* the brackets are not part of the name */
-			snprintf(list, sizeof(list), "[*%.*s*]", (int)strlen(verb->args) - 2,
-				 verb->args + 1);
+		synopsis_name(w, verb->args, rst);
+		return;
 	}
 	for (unsigned int i = 0; verb->words && verb->words[i] && n < sizeof(list); i++)
 		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s",
@@ -81,6 +90,8 @@ static void synopsis_args(struct wrap *w, const struct ctl_verb *verb, bool rst)
 					    "|",
 				      verb->words[i]);
 	wrap_word(w, list);
+	if (others)
+		synopsis_name(w, others + 1, rst);
 }
 
 /* Returns false when the verb has no such form. */
@@ -309,6 +320,7 @@ enum ctl_exit ctl_verb_completion(struct ctl *c)
 	puts("\tesac\n"
 	     "\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
 	     "}\n"
-	     "complete -F _cmanctl cmanctl");
+	     "# -o default: names of files where no word fits\n"
+	     "complete -o default -F _cmanctl cmanctl");
 	return CTL_DONE;
 }

@@ -3,7 +3,8 @@
  * Owns the two tables that define cmanctl: its verbs, and their options. Parser, help, bash
  * completion and the manual's SYNOPSIS are made from them. A verb's work is in the file of its
  * name: start.c (startup, rescue, and the migration), migrate.c, shutdown.c, status.c, show.c,
- * set.c (set, reload), service.c (suspend, resume, close), check.c, top.c, help.c.
+ * set.c (set, reload), service.c (suspend, resume, close), check.c, top.c, image.c, journal.c,
+ * help.c.
  */
 #include "cmanctl.h"
 
@@ -17,6 +18,7 @@ static const char *const state_words[] = { "accepted", "connecting", "relaying",
 					   "prepared", "closing",    NULL };
 static const char *const show_words[] = { "sessions",	"services", "rules",   "gateways",
 					  "parameters", "events",   "version", NULL };
+static const char *const dump_words[] = { "dump", NULL };
 static const char *const shell_words[] = { "bash", NULL };
 
 const struct ctl_option ctl_common[] = {
@@ -87,8 +89,8 @@ static const struct ctl_option startup_options[] = {
 
 static const struct ctl_option migrate_options[] = {
 	{ OPTION_HOME },
-	{ OPTION_VIA },
-	{ OPTION_TIMEOUT },
+	{ OPTION_VIA, .form = CTL_ANY_FORM },
+	{ OPTION_TIMEOUT, .form = CTL_ANY_FORM },
 	{ OPTION_NO_WAIT },
 	{ .name = "check",
 	  .form = 1,
@@ -99,6 +101,17 @@ static const struct ctl_option migrate_options[] = {
 	  .form = 2,
 	  .id = OPT_ROLLBACK,
 	  .help = "and move back what has moved" },
+	{ .name = "to",
+	  .form = 3,
+	  .id = OPT_TO,
+	  .metavar = "PEER",
+	  .kind = CTL_TEXT,
+	  .help = "to the instance of that peer: another host or network namespace" },
+	{ .name = "service",
+	  .form = 3,
+	  .id = OPT_SERVICE,
+	  .metavar = "S",
+	  .help = "only this service, with its addresses" },
 	{ 0 },
 };
 
@@ -169,6 +182,13 @@ static const struct ctl_option top_options[] = {
 	  .min = 1,
 	  .max = 3600,
 	  .help = "seconds between two pictures (1)" },
+	{ 0 },
+};
+
+static const struct ctl_option image_options[] = {
+	{ .name = "bytes",
+	  .id = OPT_BYTES,
+	  .help = "show the bytes of connections, as hexadecimal" },
 	{ 0 },
 };
 
@@ -271,6 +291,26 @@ const struct ctl_verb ctl_verbs[] = {
 	  .options = top_options,
 	  .run = ctl_verb_top,
 	  .help = "a live screen: sessions, rates, migration; q ends it" },
+	{ .name = "image",
+	  .args = "WHAT FILE",
+	  .min_args = 2,
+	  .max_args = 2,
+	  .words = dump_words,
+	  .options = image_options,
+	  .run = ctl_verb_image,
+	  .help = "show an image file: the sessions of a batch that moves by repair",
+	  .text = "Prints one JSON document. It needs neither an instance nor the configuration. "
+		  "FILE is RUN_DIR/ALIAS/images/BATCH, or a copy of it." },
+	{ .name = "journal",
+	  .args = "WHAT [FILE]",
+	  .min_args = 1,
+	  .max_args = 2,
+	  .words = dump_words,
+	  .options = no_options,
+	  .run = ctl_verb_journal,
+	  .help = "show the outcome of every batch that an instance gave or took",
+	  .text = "Reads RUN_DIR/ALIAS/journal, or FILE; the instance need not run. It takes no lock "
+		  "and changes nothing." },
 	{ .name = "help",
 	  .args = "[COMMAND]",
 	  .max_args = 1,

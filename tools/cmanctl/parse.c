@@ -366,6 +366,7 @@ static enum ctl_exit settle(struct parser *p)
 	const char *const *w;
 	unsigned int id;
 	enum ctl_exit code;
+	char what[32];
 
 	for (id = 0; id < CTL_NOPTS; id++) {
 		struct given *g = &p->given[id];
@@ -385,7 +386,8 @@ static enum ctl_exit settle(struct parser *p)
 	for (w = c->verb->words; *w; w++)
 		if (!strcmp(*w, c->args[0]))
 			return CTL_DONE;
-	return wrong_word(c, c->verb->args, c->args[0], c->verb->words);
+	snprintf(what, sizeof(what), "%.*s", (int)strcspn(c->verb->args, " "), c->verb->args);
+	return wrong_word(c, what, c->args[0], c->verb->words);
 }
 
 /* --help wins over every mistake, and --json decides how mistakes are told. */

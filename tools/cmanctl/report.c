@@ -39,7 +39,9 @@ static void print_who(const struct ctl *c, const json_t *report)
 			 format_duration((uint64_t)ctl_int(report, "blackout_us.p50"), p50),
 			 format_duration((uint64_t)ctl_int(report, "blackout_us.p99"), p99),
 			 format_duration((uint64_t)ctl_int(report, "blackout_us.max"), max));
-	if (exited)
+	if (json_object_get(report, "to"))
+		snprintf(old, sizeof(old), "%s has the addresses now", ctl_str(report, "to"));
+	else if (exited)
 		snprintf(old, sizeof(old), "the old process has exited");
 	else
 		snprintf(old, sizeof(old),
@@ -65,7 +67,7 @@ enum ctl_exit ctl_report(struct ctl *c, const json_t *report)
 	if (c->json)
 		ctl_print_json(c, report);
 	print_who(c, report);
-	if (nleft && exited)
+	if (nleft && (exited || json_object_get(report, "to")))
 		ctl_say(c, "%" JSON_INTEGER_FORMAT " session%s did not move:", nleft, ctl_s(nleft));
 	else if (nleft)
 		ctl_say(c,

@@ -368,9 +368,6 @@ enum ctl_exit ctl_migrate(struct ctl *c)
 	char path[PATH_MAX];
 	int err;
 
-	if (ctl_given(c, OPT_VIA) && !strcmp(c->value[OPT_VIA], "repair"))
-		return ctl_fail(c, CTL_FAILED,
-				"--via repair is not in this release: use auto or fd");
 	code = prepare(c, path);
 	if (code)
 		return code;

@@ -109,7 +109,7 @@ static void child(struct cell *c, int keeper_fd)
 {
 	static struct cman_cell_env env;
 	struct manager *m = c->m;
-	int keep[CMAN_MAX_LISTENERS + 4], null;
+	int keep[CMAN_MAX_LISTENERS + CMAN_SPLICE_FDS + 4], null;
 	unsigned int n = 0;
 
 	setsid();
@@ -124,6 +124,11 @@ static void child(struct cell *c, int keeper_fd)
 		c->shared->listener_fd[i] = m->listener_fd[i] > 0 ? m->listener_fd[i] : 0;
 		if (m->listener_fd[i] > 0)
 			keep[n++] = m->listener_fd[i];
+	}
+	for (int i = 0; i < CMAN_SPLICE_FDS; i++) {
+		env.splice_fd[i] = m->splice.fd[i] > 0 ? m->splice.fd[i] : 0;
+		if (m->splice.fd[i] > 0)
+			keep[n++] = m->splice.fd[i];
 	}
 	c->shared->buffer_fd = c->buffer_fd;
 	c->shared->kick_fd = c->kick_fd;
@@ -548,15 +553,30 @@ static void simple_done(struct order *o, void *arg)
 	free(o);
 }
 
-void cell_order_simple(struct cell *c, enum cman_order op)
+static void forget_it(struct cell *c, enum cman_order op, const uint32_t *slot, uint64_t session)
 {
 	struct order *o = calloc(1, sizeof(*o));
 
 	if (!o)
-		return;
+		abort();
 	o->op = op;
+	if (slot) {
+		o->n = 1;
+		o->slot[0] = *slot;
+		o->id[0] = session;
+	}
 	o->done = simple_done;
 	cell_order(c, o);
+}
+
+void cell_order_simple(struct cell *c, enum cman_order op)
+{
+	forget_it(c, op, NULL, 0);
+}
+
+void cell_order_slot(struct cell *c, enum cman_order op, uint32_t slot, uint64_t session)
+{
+	forget_it(c, op, &slot, session);
 }
 
 /* ---- life ---- */

@@ -5,6 +5,7 @@
  * or later; what takes longer keeps a job that forgets its client when that goes away.
  */
 #include "usr/manager/manager.h"
+#include "usr/manager/remote.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -680,11 +681,31 @@ static void run_migration(struct manager *m, struct client *c, json_t *request)
 
 static void run_migrate_check(struct manager *m, struct client *c, json_t *request)
 {
-	(void)request;
-	if (!m->maps.instance)
+	const char *via = json_string_value(json_object_get(request, "via"));
+	enum cman_carrier_choice choice = m->ic->handover;
+
+	if (via && strcmp(via, "auto"))
+		choice = strcmp(via, "repair") ? CMAN_VIA_FD : CMAN_VIA_REPAIR;
+	if (via && strcmp(via, "auto") && strcmp(via, "fd") && strcmp(via, "repair"))
+		client_error(c, USAGE, "via: expected auto, fd or repair, not \"%s\"", via);
+	else if (!m->maps.instance)
 		client_error(c, FAILED, "this instance is starting: try again in a moment");
 	else
-		client_reply(c, show_migrate_check(m));
+		check_migration(m, c, choice);
+}
+
+static void run_migrate_to(struct manager *m, struct client *c, json_t *request)
+{
+	const char *peer = json_string_value(json_object_get(request, "peer"));
+	const char *service = json_string_value(json_object_get(request, "service"));
+	json_int_t timeout = json_integer_value(json_object_get(request, "timeout_s"));
+
+	if (!m->maps.instance)
+		client_error(c, FAILED, "this instance is starting: try again in a moment");
+	else if (timeout < 0 || timeout > 86400)
+		client_error(c, USAGE, "timeout_s: expected seconds from 1 to 86400");
+	else
+		remote_migrate(m, c, peer, service, (uint32_t)timeout);
 }
 
 static void run_migrate_cancel(struct manager *m, struct client *c, json_t *request)
@@ -793,7 +814,12 @@ static const struct command {
 	    { "source", STRING, false } } },
 	{ "shutdown", run_shutdown, { { "drain_s", INTEGER, false }, { "abort", BOOLEAN, false } } },
 	{ "migration", run_migration, { { 0 } } },
-	{ "migrate-check", run_migrate_check, { { 0 } } },
+	{ "migrate-check", run_migrate_check, { { "via", STRING, false } } },
+	{ "migrate-to",
+	  run_migrate_to,
+	  { { "peer", STRING, true },
+	    { "service", STRING, false },
+	    { "timeout_s", INTEGER, false } } },
 	{ "migrate-cancel", run_migrate_cancel, { { "rollback", BOOLEAN, false } } },
 #ifdef CMAN_CRASH_POINTS
 	{ "crash",

@@ -4,6 +4,8 @@
  * shutdown, and the old release's end after a handover.
  */
 #include "usr/manager/manager.h"
+#include "usr/manager/remote.h"
+#include "usr/manager/repair.h"
 #include "usr/manager/peer.h"
 
 #include <errno.h>
@@ -27,6 +29,20 @@ uint32_t instance_sessions(const struct manager *m)
 
 	for (uint32_t i = 0; i < m->ncells; i++)
 		n += m->maps.cells[i].sessions;
+	return n;
+}
+
+uint32_t instance_sessions_of(const struct manager *m, const bool *service)
+{
+	uint32_t n = 0;
+
+	for (uint32_t g = 0; g < m->ncells; g++)
+		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++) {
+			const struct cman_slot *s = &m->cells[g].slots[i];
+
+			n += s->state >= CMAN_SLOT_ACCEPTED &&
+			     (!service || (s->service < CMAN_MAX_SERVICES && service[s->service]));
+		}
 	return n;
 }
 
@@ -92,6 +108,28 @@ static int start_cells(struct manager *m)
 	return 0;
 }
 
+/* A service that wants the kernel to relay gets it, or the instance does not start. */
+static int load_splice(struct manager *m)
+{
+	const struct cman_service_conf *wants = NULL;
+	char why[CMAN_SPLICE_WHY] = "";
+	int err;
+
+	for (uint32_t i = 0; i < m->ic->nservices && !wants; i++)
+		if (m->ic->service[i].splice_sockmap)
+			wants = &m->ic->service[i];
+	if (!wants)
+		return 0;
+	err = cman_splice_test(why);
+	if (!err)
+		err = cman_splice_create(&m->maps, &m->splice, why);
+	if (err)
+		event_add(m, LOG_ERR,
+			  "%s:%u: splice = \"sockmap\" in service '%s': %s: expected user",
+			  m->conf->file, wants->line, wants->name, why);
+	return err;
+}
+
 static int make_maps(struct manager *m)
 {
 	const char *why = "";
@@ -110,6 +148,9 @@ static int make_maps(struct manager *m)
 	if (err)
 		return err;
 	fill_instance(m);
+	err = load_splice(m);
+	if (err)
+		return err;
 	cman_log_share_level(&m->maps.instance->log_level);
 	cman_crash_init(m->maps.instance, NULL);
 	return 0;
@@ -207,33 +248,91 @@ static enum cman_order undecided(struct manager *m, const struct cman_slot *s)
 								 CMAN_ORDER_DISCARD;
 }
 
-static void order_free(struct order *o, void *arg)
+/* A slot whose batch went to another host, which has to say what became of it. */
+struct doubt {
+	struct cell *c;
+	uint32_t slot;
+	uint64_t session;
+};
+
+static void doubt_over(struct manager *m, uint64_t batch, enum cman_register value, void *arg)
 {
-	(void)arg;
-	free(o);
+	struct doubt *d = arg;
+
+	if (d->c->slots[d->slot].id == d->session &&
+	    d->c->slots[d->slot].state == CMAN_SLOT_LEAVING) {
+		if (cman_handover_owner(value) == CMAN_OWNER_TARGET) {
+			restore_release(m, batch, d->session);
+			cell_order_slot(d->c, CMAN_ORDER_RELEASE, d->slot, d->session);
+		} else {
+			restore_slot(m, d->c, d->slot, batch);
+		}
+	}
+	free(d);
+}
+
+static void ask_far(struct manager *m, struct cell *c, uint32_t i, uint64_t batch,
+		    const struct destination *to)
+{
+	struct doubt *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		abort();
+	*d = (struct doubt){ .c = c, .slot = i, .session = c->slots[i].id };
+	remote_resolve(m, to, batch, doubt_over, d);
+}
+
+/*
+ * By the repair carrier, nothing is a duplicate. A prepared session that did not go live is not finished
+ * here: its images are the source's, and are taken in from there.
+ */
+static void settle_repaired(struct manager *m, struct cell *c, uint32_t i)
+{
+	const struct cman_slot *s = &c->slots[i];
+	struct destination to;
+	enum cman_register value;
+	enum cman_order op;
+	uint64_t id;
+
+	value = journal_of_slot(&m->journal, s, &id);
+	if (s->state == CMAN_SLOT_PREPARED) {
+		if (value == CMAN_REG_PREPARED)
+			value = journal_settle(&m->journal, id, CMAN_REG_DROP);
+		if (cman_handover_owner(value) == CMAN_OWNER_TARGET)
+			cell_order_slot(c, CMAN_ORDER_ACTIVATE, i, s->id);
+		else
+			restore_discard(m, c, i);
+		return;
+	}
+	if ((value == CMAN_REG_COMMIT || value == CMAN_REG_TAKE) && remote_moving_to(m, &to)) {
+		ask_far(m, c, i, id, &to);
+		return;
+	}
+	op = undecided(m, s);
+	if (op == CMAN_ORDER_THAW) {
+		restore_slot(m, c, i, id);
+		return;
+	}
+	restore_release(m, id, s->id);
+	cell_order_slot(c, op, i, s->id);
 }
 
 static void settle_slots(struct manager *m)
 {
+	images_sweep(m);
 	for (uint32_t g = 0; g < m->ncells; g++) {
 		struct cell *c = &m->cells[g];
 
 		for (uint32_t i = 0; i < cell_high(c); i++) {
 			struct cman_slot *s = &c->slots[i];
-			struct order *o;
 
 			if (s->state != CMAN_SLOT_RESERVED && s->state != CMAN_SLOT_PREPARED &&
 			    s->state != CMAN_SLOT_LEAVING)
 				continue;
-			o = calloc(1, sizeof(*o));
-			if (!o)
-				return;
-			o->op = undecided(m, s);
-			o->n = 1;
-			o->slot[0] = i;
-			o->id[0] = s->id;
-			o->done = order_free;
-			cell_order(c, o);
+			if (s->state != CMAN_SLOT_RESERVED && s->flags & CMAN_SLOT_REPAIR)
+				settle_repaired(m, c, i);
+			else
+				cell_order_slot(c, undecided(m, s), i, s->id);
 		}
 	}
 }
@@ -253,6 +352,7 @@ static int adopt(struct manager *m)
 	}
 	cman_log_share_level(&m->maps.instance->log_level);
 	cman_crash_init(m->maps.instance, NULL);
+	cman_splice_open(&m->maps, &m->splice); /* -ENOENT: it was started without */
 	m->ncells = m->maps.gateways;
 	for (uint32_t i = 0; i < m->ncells; i++) {
 		err = cell_adopt(m, i, ADOPT_MS);
@@ -278,6 +378,7 @@ static int adopt(struct manager *m)
 			m->cells[i].spawned_ns = 0;
 			cell_lost(&m->cells[i]);
 		}
+	guard_adopt(m);
 	if (!open_journal(m))
 		settle_slots(m);
 	m->is_old = !m->maps.instance->accepting && strcmp(m->name, m->alias);
@@ -393,6 +494,8 @@ int instance_start(struct manager *m)
 	}
 	if (!strcmp(m->name, m->alias))
 		rescue_leftovers(m);
+	floating_start(m);
+	remote_listen(m); /* what is wrong is in the log; the instance serves all the same */
 	return 0;
 }
 
@@ -527,6 +630,11 @@ static void finish(struct manager *m)
 	/* pins and folder carry the name that we have now, whatever a handover made of it */
 	rundir_refresh(m);
 	control_close(m);
+	remote_close(m);
+	remote_forget_strays(m);
+	guard_close(m);
+	repair_tools_close(m);
+	floating_stop(m);
 	if (!m->is_old)
 		publish_withdraw(m);
 	cman_maps_unpin(m->name);

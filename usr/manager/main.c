@@ -34,7 +34,7 @@ static const struct cmand_option {
 	{ "foreground", 'F', NULL, "do not daemonise; log on stderr" },
 	{ "migrate", 'm', NULL, "take over listeners and live sessions of the running instance" },
 	{ "rescue", 'r', NULL, "take the sessions of a hung instance without its help" },
-	{ "via", 'V', "V", "carrier of a migration: auto or fd" },
+	{ "via", 'V', "V", "carrier of a migration: auto, fd or repair" },
 	{ "timeout", 't', "S", "seconds after which the old instance of a migration exits" },
 	{ "version", 'v', NULL, "print the release and exit" },
 	{ "help", 'h', NULL, "print this help and exit" },
@@ -107,8 +107,10 @@ static int parse(struct manager *m, int argc, char **argv)
 				m->opt.via = CMAN_VIA_AUTO;
 			else if (!strcmp(optarg, "fd"))
 				m->opt.via = CMAN_VIA_FD;
+			else if (!strcmp(optarg, "repair"))
+				m->opt.via = CMAN_VIA_REPAIR;
 			else
-				return 1 + bad_usage("--via takes auto or fd, not", optarg);
+				return 1 + bad_usage("--via takes auto, fd or repair, not", optarg);
 			break;
 		case 't':
 			errno = 0;
@@ -286,6 +288,7 @@ int main(int argc, char **argv)
 	cman_crash_init(NULL, NULL);
 	m->ready_fd = m->start_stderr = m->lock_fd = m->control_fd = -1;
 	m->hold_fd[0] = m->hold_fd[1] = -1;
+	cman_splice_init(&m->splice);
 	m->journal.fd = -1;
 	for (int i = 0; i < CMAN_MAX_LISTENERS; i++)
 		m->listener_fd[i] = -1;

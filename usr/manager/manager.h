@@ -14,8 +14,13 @@
  *	control.c   the control socket: frames, requests
  *	show.c	    the answers to `status` and `show`
  *	commands.c  the commands that change something
+ *	check.c	    the answer to `migrate --check`
  *	source.c    giving sessions away     (shell of cman_source_step())
  *	target.c    taking sessions	     (shell of cman_target_step())
+ *	carrier_fd.c, carrier_repair.c	how sessions get from the one to the other
+ *	images.c, restore.c, guard.c, repair_tools.c	what the repair carrier and its crashes need
+ *	remote.c, remote_move.c, floating.c	moves to other hosts, with addresses
+ *	gaps.c	    how long sessions were silent
  *	rescue.c    taking sessions without the other's help
  *	events.c    the last events, for `show events`
  *
@@ -35,6 +40,7 @@
 #include "usr/sys/chan.h"
 #include "usr/sys/journal.h"
 #include "usr/sys/maps.h"
+#include "usr/sys/splice.h"
 
 #ifndef CMAN_VERSION
 #define CMAN_VERSION "unknown"
@@ -115,8 +121,9 @@ void cell_order(struct cell *c, struct order *o);
 void cell_request(struct cell *c, struct keeper_request *r);
 /* Gateway and both keepers died at once: their sessions are gone, the cell is made anew. */
 void cell_lost(struct cell *c);
-/* An order whose end nobody waits for. */
+/* An order whose end nobody waits for; the same about one slot. */
 void cell_order_simple(struct cell *c, enum cman_order op);
+void cell_order_slot(struct cell *c, enum cman_order op, uint32_t slot, uint64_t session);
 void cell_close(struct cell *c);
 /* Passes a new listener's descriptor to every cell. */
 void cells_add_listener(struct manager *m, uint32_t listener, int fd);
@@ -154,6 +161,7 @@ struct manager {
 	struct cman_maps maps;
 	struct cell cells[CMAN_MAX_GATEWAYS];
 	uint32_t ncells;
+	struct cman_splice splice;	     /* fd -1: no service lets the kernel relay */
 	int listener_fd[CMAN_MAX_LISTENERS]; /* -1: none; index as in instance->listener[] */
 	int hold_fd[2];
 	int lock_fd;
@@ -183,6 +191,11 @@ struct manager {
 	struct source *source; /* giving away now */
 	struct target *target; /* taking now, or has taken: keeps the report */
 	bool is_old;	       /* gave its name away */
+	struct guard *guard;   /* NULL until sessions are moved by TCP_REPAIR */
+	struct repair_tools *tools; /* NULL, like the guard */
+	struct floating *floating;
+	struct strays *strays;	  /* packets for addresses that have moved away are forwarded */
+	struct remote_port *port; /* handover_listen; NULL: none */
 };
 
 extern const char *const cman_version;
@@ -210,6 +223,8 @@ void instance_shutdown(struct manager *m, uint32_t drain_s);
 /* The old one's end after a handover: cells leave, names and pins go, the loop ends. */
 void instance_leave(struct manager *m);
 uint32_t instance_sessions(const struct manager *m);
+/* Sessions of some services only; NULL: of all. */
+uint32_t instance_sessions_of(const struct manager *m, const bool *service);
 /* Tells every gateway to look at the instance's state again. */
 void instance_sync(struct manager *m);
 
@@ -268,13 +283,15 @@ void client_on_close(struct client *c, void (*fn)(void *arg), void *arg);
 json_t *show_status(struct manager *m);
 json_t *show_table(struct manager *m, const char *what, json_t *request, const char **why);
 struct session_filter; /* service, source prefix, state */
-json_t *show_migrate_check(struct manager *m);
 /* Calls @fn for every live session that the request's filters name. -EINVAL with @why. */
 int show_select(struct manager *m, json_t *request,
 		void (*fn)(void *arg, struct cell *c, uint32_t slot), void *arg, const char **why);
 
 /* commands.c: -ENOSYS when the command is not known there */
 int command_run(struct manager *m, struct client *c, const char *command, json_t *request);
+
+/* check.c: answers which sessions could move by @via, and why others could not */
+void check_migration(struct manager *m, struct client *c, enum cman_carrier_choice via);
 
 /* source.c */
 /* A peer said HELLO on a control connection: it becomes the handover channel (@chan is taken). */
@@ -283,6 +300,7 @@ bool source_cancel(struct manager *m, bool rollback);
 void source_progress(const struct manager *m, uint32_t *ret_moved, uint32_t *ret_left,
 		     const char **ret_phase);
 
+bool source_active(const struct manager *m);
 /* Forgets a handover that is over, so that another can begin. */
 void source_forget(struct manager *m);
 /* Rollback: this side was the target, and gives the sessions back over the same channel. */
@@ -310,6 +328,15 @@ void rescue_leftovers(struct manager *m);
 int rescue_start(struct manager *m, const char **why);
 /* Says which sessions of @name died with all its processes, and removes its files and pins. */
 void rescue_bury(struct manager *m, const char *name);
+
+/* gaps.c: zeros to begin with */
+struct gaps {
+	uint32_t *us;
+	uint32_t n, size;
+};
+void gaps_add(struct gaps *g, uint32_t us, uint32_t n); /* @n sessions */
+json_t *gaps_json(struct gaps *g);			/* {"p50","p99","max"} */
+void gaps_free(struct gaps *g);
 
 /* events.c */
 void event_add(struct manager *m, int level, const char *format, ...)

@@ -4,10 +4,13 @@
  */
 #include "usr/manager/peer.h"
 
+#include "usr/manager/carrier.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,7 +18,9 @@
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
 
-#define DEATH_MS 20 /* a channel that ends is a death that comes in a moment, mostly */
+#define STREAM_MAX \
+	((size_t)1 << 30) /* bytes of one batch: what usr/core/image.h takes by default */
+#define DEATH_MS 20	  /* a channel that ends is a death that comes in a moment, mostly */
 
 void peer_init(struct peer *p, struct manager *m, struct cman_chan *chan)
 {
@@ -27,6 +32,7 @@ void peer_init(struct peer *p, struct manager *m, struct cman_chan *chan)
 	p->open = true;
 	p->pidfd = -1;
 	p->journal.fd = -1;
+	p->carrier = &carrier_fd;
 }
 
 static void lost(struct peer *p)
@@ -62,7 +68,9 @@ static void on_chan(uv_poll_t *handle, int status, int events)
 		chan_events(p);
 		return;
 	}
-	if (err != -EPIPE && err != -ECONNRESET) {
+	if (p->chan.why && !p->why[0])
+		snprintf(p->why, sizeof(p->why), "%s", p->chan.why);
+	if (err != -EPIPE && err != -ECONNRESET && !p->remote) {
 		cman_warn("the handover channel is broken", "why=\"%s\"",
 			  p->chan.why ? p->chan.why : strerror(-err));
 		peer_reject(p, p->chan.why ? p->chan.why : "the frame cannot be read");
@@ -109,6 +117,10 @@ void peer_move(struct peer *to, struct peer *from)
 	to->open = from->open;
 	to->pid = from->pid;
 	to->journal = from->journal;
+	to->carrier = from->carrier;
+	to->remote = from->remote;
+	from->remote = NULL;
+	to->remote_pid = from->remote_pid;
 	memcpy(to->release, from->release, sizeof(to->release));
 	from->open = false;
 	from->pidfd = -1;
@@ -140,6 +152,48 @@ void peer_fini(struct peer *p)
 	if (p->journal.fd >= 0)
 		cman_journal_close(&p->journal);
 	p->journal.fd = -1;
+	free(p->remote);
+	p->remote = NULL;
+	free(p->stream.data);
+	memset(&p->stream, 0, sizeof(p->stream));
+}
+
+int peer_collect(struct peer *p, const struct cman_frame *f)
+{
+	const uint8_t *chunk;
+	uint64_t batch;
+	size_t n;
+
+	if (cman_frame_u64(f, CMAN_TAG_BATCH_ID, &batch) ||
+	    cman_frame_bytes(f, CMAN_TAG_CHUNK, &chunk, &n))
+		return -EBADMSG;
+	if (batch != p->stream.batch)
+		p->stream.used = 0;
+	p->stream.batch = batch;
+	if (p->stream.used + n > STREAM_MAX)
+		return -EMSGSIZE;
+	if (p->stream.used + n > p->stream.size) {
+		size_t size = (p->stream.used + n) * 2;
+		uint8_t *more = realloc(p->stream.data, size);
+
+		if (!more)
+			return -ENOMEM;
+		p->stream.data = more;
+		p->stream.size = size;
+	}
+	memcpy(p->stream.data + p->stream.used, chunk, n);
+	p->stream.used += n;
+	return 0;
+}
+
+uint8_t *peer_stream(struct peer *p, uint64_t batch, uint64_t len)
+{
+	uint8_t *data = p->stream.data;
+
+	if (!data || p->stream.batch != batch || p->stream.used != len)
+		return NULL;
+	memset(&p->stream, 0, sizeof(p->stream));
+	return data;
 }
 
 int peer_send(struct peer *p, struct cman_frame_writer *w, const int *fds, unsigned int nfds)
@@ -221,11 +275,11 @@ const char *peer_check_hello(struct peer *p, const struct cman_frame *f)
 	cman_proc_boot_id(boot_id);
 	cman_proc_netns(&netns);
 	if (cman_frame_bytes(f, CMAN_TAG_BOOT_ID, &bytes, &n) || memcmp(bytes, boot_id, 16))
-		return "the fd carrier needs one kernel: the boot ids differ";
+		return "the two instances are not on one kernel (the boot ids differ): cmanctl migrate --to";
 	if (cman_frame_u64(f, CMAN_TAG_NETNS, &other_netns) || other_netns != netns)
-		return "the fd carrier needs one network namespace: they differ";
-	if (!cman_frame_u8(f, CMAN_TAG_CARRIER, &carrier) && carrier == CMAN_VIA_REPAIR)
-		return "the repair carrier is not in this release";
+		return "the two instances are not in one network namespace: cmanctl migrate --to";
+	if (!cman_frame_u8(f, CMAN_TAG_CARRIER, &carrier))
+		p->carrier = carrier == CMAN_VIA_REPAIR ? &carrier_repair : &carrier_fd;
 	if (!cman_frame_bytes(f, CMAN_TAG_RELEASE, &bytes, &n))
 		snprintf(p->release, sizeof(p->release), "%.*s", (int)n, (const char *)bytes);
 	if (cman_chan_peer(&p->chan, &pid, &uid))
@@ -252,6 +306,7 @@ struct cman_event peer_event(const struct cman_frame *f)
 		[CMAN_FRAME_DONE] = CMAN_EV_DONE,
 		[CMAN_FRAME_CANCEL] = CMAN_EV_CANCEL,
 		[CMAN_FRAME_FINISHED] = CMAN_EV_FINISHED,
+		[CMAN_FRAME_IMAGES] = CMAN_EV_BATCH,
 	};
 	struct cman_event ev = { .type = CMAN_EV_NONE };
 	uint8_t rollback = 0;
@@ -267,6 +322,8 @@ struct cman_event peer_event(const struct cman_frame *f)
 
 		while (!cman_frame_next_session(f, &cursor, &s))
 			ev.count++;
+	} else if (f->type == CMAN_FRAME_IMAGES) {
+		cman_frame_u32(f, CMAN_TAG_COUNT, &ev.count);
 	}
 	return ev;
 }

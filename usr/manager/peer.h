@@ -17,7 +17,16 @@ struct peer {
 	int pidfd;
 	pid_t pid;
 	char release[CMAN_NAME_LEN];
-	struct cman_journal journal; /* the other's; fd -1: not opened */
+	struct cman_journal journal;   /* the other's; fd -1: not opened */
+	const struct carrier *carrier; /* agreed by the HELLOs */
+	struct remote *remote;	       /* another host; owned. NULL: this one */
+	uint32_t remote_pid;
+	char why[200]; /* ERROR of the other side, or of the channel */
+	struct {
+		uint64_t batch;
+		uint8_t *data;
+		size_t used, size;
+	} stream; /* images that are arriving */
 	/* @fds belong to the callee */
 	void (*on_frame)(void *arg, const struct cman_frame *f, int *fds);
 	void (*on_lost)(void *arg, bool dead);
@@ -43,6 +52,14 @@ int peer_send(struct peer *p, struct cman_frame_writer *w, const int *fds, unsig
 int peer_send_simple(struct peer *p, enum cman_frame_type type, uint64_t id, bool rollback);
 /* ERROR with a sentence, then the channel is closed. */
 void peer_reject(struct peer *p, const char *why);
+
+/*
+ * A piece of an image stream: appended to @p->stream, which begins anew with another batch. 0, -ENOMEM,
+ * or -EMSGSIZE. peer_stream() hands the stream of @batch out, malloc'ed; NULL: there is none of
+ * @len bytes.
+ */
+int peer_collect(struct peer *p, const struct cman_frame *f);
+uint8_t *peer_stream(struct peer *p, uint64_t batch, uint64_t len);
 
 /* The event that a frame means to the state machines; NONE for HELLO and LISTENERS. */
 struct cman_event peer_event(const struct cman_frame *f);

@@ -9,6 +9,7 @@
  * configured or has sessions. In between it is RETIRED.
  */
 #include "usr/manager/manager.h"
+#include "usr/manager/remote.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -308,6 +309,8 @@ static int open_listener(struct plan *p, const struct cman_listener_conf *l, int
 		return 0;
 	if (e->port_first != e->port_last)
 		err = listen_anywhere(e->family, ret_fd);
+	else if (floating_index(p->m, e->addr) >= 0)
+		err = cman_sock_listen_free(e->family, e->addr, e->port_first, ret_fd);
 	else
 		err = cman_sock_listen(e->family, e->addr, e->port_first, ret_fd);
 	if (err == -EADDRINUSE && held_by_us(p, e))
@@ -392,6 +395,7 @@ static struct cman_service make_service(const struct cman_service_conf *conf,
 	svc.session_timeout_s = conf->session_timeout_s;
 	memcpy(svc.source, conf->source.addr, sizeof(svc.source));
 	svc.source_family = conf->source.family;
+	svc.splice = conf->splice_sockmap;
 	fill_targets(&svc, conf, strcmp(was->name, conf->name) ? &none : was);
 	return svc;
 }
@@ -748,19 +752,8 @@ static void warn_unused(struct manager *m, const struct cman_conf *conf,
 {
 	static const char later[] = "this release does not act on it";
 
-	if (ic->nfloating)
-		event_add(m, LOG_WARNING, "%s:%u: floating %s: %s", conf->file, ic->floating->line,
-			  ic->floating->name, later);
-	if (ic->npeers)
-		event_add(m, LOG_WARNING, "%s:%u: peer %s: %s", conf->file, ic->peer->line,
-			  ic->peer->name, later);
-	if (ic->handover_listen.family)
-		event_add(m, LOG_WARNING, "%s:%u: handover_listen: %s", conf->file, ic->line,
-			  later);
 	if (ic->http)
 		event_add(m, LOG_WARNING, "%s:%u: http: %s", conf->file, ic->line, later);
-	if (ic->standby)
-		event_add(m, LOG_WARNING, "%s:%u: standby: %s", conf->file, ic->line, later);
 }
 
 /* The filters on interfaces carry the alias: while we are called ALIAS_new they are the old one's. */
@@ -867,6 +860,14 @@ static int check_plan(struct manager *m, const struct cman_conf *next,
 				m->maps.gateways, ic->gateways);
 		err = -EINVAL;
 	}
+	for (uint32_t i = 0; !err && i < ic->nservices; i++)
+		if (ic->service[i].splice_sockmap && m->splice.fd[0] < 0) {
+			cman_conf_error(&bare, NULL, ic->service[i].line,
+					"splice = \"sockmap\" in service '%s': the instance was "
+					"started without: expected a restart or a migration",
+					ic->service[i].name);
+			err = -EINVAL;
+		}
 	if (err)
 		cman_conf_error(ret_error, next->file, ic->line, "%s", bare.text);
 	return err;

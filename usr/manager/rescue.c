@@ -29,17 +29,19 @@
 #include "usr/core/rules.h"
 #include "usr/core/session.h"
 #include "usr/manager/peer.h"
+#include "usr/manager/repair.h"
 #include "usr/sys/crash.h"
 #include "usr/sys/hold.h"
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
 #include "usr/sys/sock.h"
 
-#define STOP_MS	 1000
-#define RETRY_MS 200
-#define RETRIES	 20
-#define MARK_MS	 100 /* a gateway that does not come out of a mark in this time hangs in it */
-#define BATCH	 32
+#define STOP_MS	  1000
+#define RETRY_MS  200
+#define RETIRE_MS 200 /* to take a session back from the kernel */
+#define RETRIES	  20
+#define MARK_MS	  100 /* a gateway that does not come out of a mark in this time hangs in it */
+#define BATCH	  32
 
 struct origin { /* a cell of the other instance */
 	struct cman_cell *shared;
@@ -58,6 +60,7 @@ struct rescue {
 	char name[CMAN_NAME_LEN + 4];
 	int lock_fd;
 	struct cman_maps maps;
+	struct cman_splice splice;
 	struct cman_journal journal; /* the other's */
 	struct origin origin[CMAN_MAX_GATEWAYS];
 	uint32_t cell, next; /* the search goes on at origin[cell].slots[next] */
@@ -68,6 +71,8 @@ struct rescue {
 	struct cman_slot *from[BATCH];
 	struct origin *of[BATCH];
 	int fds[6 * BATCH];
+	bool anew[BATCH]; /* its legs were made from images: */
+	struct restored one[BATCH];
 	uint32_t slot[BATCH], pipe[2 * BATCH];
 	struct order order;
 	struct keeper_request take;
@@ -75,6 +80,7 @@ struct rescue {
 };
 
 static void next_batch(struct rescue *r);
+static int get_fd(const struct origin *o, int number);
 
 static int pidfd_open(pid_t pid)
 {
@@ -244,6 +250,7 @@ static void rescue_free(struct rescue *r)
 		if (r->origin[g].buffers)
 			munmap(r->origin[g].buffers, r->origin[g].buffers_size);
 	}
+	cman_splice_fini(&r->splice);
 	cman_maps_fini(&r->maps);
 	if (r->journal.fd >= 0)
 		cman_journal_close(&r->journal);
@@ -254,6 +261,32 @@ static void rescue_free(struct rescue *r)
 
 static bool ours_to_take(struct rescue *r, const struct cman_slot *s);
 
+/*
+ * What was prepared there by TCP_REPAIR, and is not ours to take, may have left repair: its peers must
+ * not hear of its end.
+ */
+static void silence_origin(struct rescue *r, const struct origin *o)
+{
+	for (uint32_t i = 0; i < origin_high(r, o) && o->keeper >= 0; i++) {
+		const struct cman_slot *s = &o->slots[i];
+		int number[2] = { s->client_fd, s->server_fd };
+
+		if (s->state != CMAN_SLOT_PREPARED || !(s->flags & CMAN_SLOT_REPAIR) ||
+		    ours_to_take(r, s))
+			continue;
+		for (int l = 0; l < 2; l++) {
+			int fd = get_fd(o, number[l]);
+
+			if (fd < 0)
+				continue;
+			if (cman_sock_cookie(fd) == (l ? s->server_cookie : s->client_cookie))
+				repair_silence(fd);
+			else
+				close(fd);
+		}
+	}
+}
+
 static void finish(struct rescue *r)
 {
 	struct manager *m = r->m;
@@ -261,6 +294,7 @@ static void finish(struct rescue *r)
 
 	for (uint32_t g = 0; g < r->maps.gateways; g++) {
 		__atomic_store_n(&r->origin[g].shared->quit, 1, __ATOMIC_RELEASE);
+		silence_origin(r, &r->origin[g]);
 		kill_origin(&r->origin[g]);
 		/* what lives elsewhere is not lost: the rest is buried with its name */
 		for (uint32_t i = 0; i < origin_high(r, &r->origin[g]); i++)
@@ -322,12 +356,50 @@ static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
 
 /* ---- one batch ---- */
 
+/*
+ * It was the source of a handover by TCP_REPAIR: its legs may be sockets, perhaps in repair, or only
+ * their images. Both are descriptors afterwards.
+ */
+static bool get_parted(struct rescue *r, const struct origin *o, const struct cman_slot *s)
+{
+	struct restored *one = &r->one[r->n];
+	uint64_t batch;
+	int made;
+
+	memset(one, 0, sizeof(*one));
+	one->session = s->id;
+	one->fd[0] = get_fd(o, s->client_fd);
+	one->fd[1] = get_fd(o, s->server_fd);
+	journal_of_slot(&r->journal, s, &batch);
+	made = restore_foreign(r->m, r->name, batch, one);
+	r->anew[r->n] = made > 0;
+	if (made < 0)
+		restored_free(one);
+	return made >= 0;
+}
+
+/* The kernel relays it, by maps that end with the other instance. */
+static bool retire(struct rescue *r, struct origin *o, struct cman_slot *s, const int fds[2])
+{
+	uint32_t i = (uint32_t)(s - o->slots);
+	uint32_t own[2] = { CMAN_SLOT_BUFFER(i, CMAN_UP), CMAN_SLOT_BUFFER(i, CMAN_DOWN) };
+	int err = cman_splice_retire(&r->splice, s, fds, o->buffers, own, RETIRE_MS);
+
+	if (err)
+		cman_err("a session could not be taken back from the kernel",
+			 "session=%016llx err=\"%s\"", (unsigned long long)s->id, strerror(-err));
+	return !err;
+}
+
 static bool get_session(struct rescue *r, struct origin *o, struct cman_slot *s)
 {
 	bool pending = s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING;
 	uint32_t at = r->nfds;
 	int numbers[6], n = 0;
 
+	r->anew[r->n] = false;
+	if (s->state == CMAN_SLOT_LEAVING && s->flags & CMAN_SLOT_REPAIR && !get_parted(r, o, s))
+		return false;
 	numbers[n++] = s->client_fd;
 	numbers[n++] = s->server_fd;
 	for (int dir = 0; dir < 2; dir++) {
@@ -339,9 +411,10 @@ static bool get_session(struct rescue *r, struct origin *o, struct cman_slot *s)
 		numbers[n++] = p->wfd;
 	}
 	for (int k = 0; k < n; k++) {
-		int fd = get_fd(o, numbers[k]);
+		bool made = k < 2 && r->anew[r->n];
+		int fd = made ? r->one[r->n].fd[k] : get_fd(o, numbers[k]);
 
-		if (fd >= 0 && k < 2 &&
+		if (fd >= 0 && k < 2 && !made &&
 		    cman_sock_cookie(fd) != (k ? s->server_cookie : s->client_cookie)) {
 			close(fd);
 			fd = -1;
@@ -351,9 +424,16 @@ static bool get_session(struct rescue *r, struct origin *o, struct cman_slot *s)
 		if (fd < 0) {
 			while (r->nfds > at)
 				close(r->fds[--r->nfds]);
+			if (r->anew[r->n])
+				restored_free(&r->one[r->n]);
 			return false;
 		}
 		r->fds[r->nfds++] = fd;
+	}
+	if (!pending && (s->flags & CMAN_SLOT_SPLICED) && !retire(r, o, s, &r->fds[at])) {
+		while (r->nfds > at)
+			close(r->fds[--r->nfds]);
+		return false;
 	}
 	r->npipes += (uint32_t)(n - 2) / 2;
 	return true;
@@ -419,6 +499,9 @@ static void fill_slot(struct rescue *r, uint32_t k, uint32_t *at, uint32_t *pipe
 	bool unconnected = old->state == CMAN_SLOT_ACCEPTED || old->state == CMAN_SLOT_CONNECTING;
 	struct cman_slot new = *old;
 
+	new.flags &= (__u8)~CMAN_SLOT_REPAIR;
+	if (r->anew[k])
+		restored_fill(&r->one[k], &new, r->fds[*at], r->fds[*at + 1]);
 	new.service = (__u16)(n < 0 ? 0 : n);
 	n = publish_listener_index(m, listener, strlen(listener));
 	new.listener = (__u16)(n < 0 ? 0 : n);
@@ -450,7 +533,10 @@ static void batch_failed(struct rescue *r, const char *what, int err)
 	r->lost += r->n;
 	cman_cell_import_end(r->to->shared);
 	for (uint32_t k = 0; k < r->nfds; k++)
-		close(r->fds[k]);
+		close(r->fds[k]); /* those in repair in silence: their images are there still */
+	for (uint32_t k = 0; k < r->n; k++)
+		if (r->anew[k])
+			restored_free(&r->one[k]);
 	next_batch(r);
 }
 
@@ -486,6 +572,9 @@ static void on_taken(struct keeper_request *t, void *arg)
 		r->order.id[k] = r->from[k]->id;
 	}
 	cman_cell_import_end(r->to->shared);
+	for (uint32_t k = 0; k < r->n; k++)
+		if (r->anew[k])
+			restored_go_live(r->m, r->name, &r->one[k]);
 	for (uint32_t k = 0; k < r->nfds; k++)
 		close(r->fds[k]);
 	r->order.op = CMAN_ORDER_ACTIVATE;
@@ -558,6 +647,8 @@ static int rescue_open(struct manager *m, const char *name, struct rescue **ret,
 		free(r);
 		return err;
 	}
+	cman_splice_init(&r->splice);
+	cman_splice_open(&r->maps, &r->splice); /* -ENOENT: the kernel relays nothing there */
 	cman_journal_open(rundir_path(m, name, "journal", path, sizeof(path)), &r->journal);
 	for (uint32_t g = 0; g < r->maps.gateways; g++) {
 		struct origin *o = &r->origin[g];
@@ -766,6 +857,7 @@ void rescue_bury(struct manager *m, const char *name)
 	if (lost)
 		event_add(m, LOG_CRIT, "%u sessions of %s were lost: all its processes are dead",
 			  lost, name);
+	guard_bury(name);
 	cman_maps_unpin(name);
 	rundir_remove(m, name);
 }

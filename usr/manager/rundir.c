@@ -6,6 +6,7 @@
  * The lock says whether the manager of a folder lives.
  */
 #include "usr/manager/manager.h"
+#include "usr/manager/repair.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -210,22 +211,26 @@ int rundir_rename(struct manager *m, const char *from, const char *to, bool exch
 	return rundir_follow(m);
 }
 
+static void remove_folder(const char *path)
+{
+	struct dirent *e;
+	DIR *d = opendir(path);
+
+	if (!d)
+		return;
+	while ((e = readdir(d)))
+		if (e->d_name[0] != '.')
+			unlinkat(dirfd(d), e->d_name, 0);
+	closedir(d);
+	rmdir(path);
+}
+
 void rundir_remove(struct manager *m, const char *name)
 {
-	char path[256], file[520];
-	struct dirent *e;
-	DIR *d = opendir(rundir_path(m, name, NULL, path, sizeof(path)));
+	char path[256];
 
-	if (d) {
-		while ((e = readdir(d))) {
-			if (e->d_name[0] == '.')
-				continue;
-			snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
-			unlink(file);
-		}
-		closedir(d);
-		rmdir(path);
-	}
+	remove_folder(rundir_path(m, name, "images", path, sizeof(path)));
+	remove_folder(rundir_path(m, name, NULL, path, sizeof(path)));
 	remove_link(m, name);
 }
 
@@ -275,8 +280,9 @@ void rundir_refresh(struct manager *m)
 {
 	char name[CMAN_NAME_LEN + 4];
 
-	if (!rundir_name_of(m, m->lock_fd, name))
+	if (!rundir_name_of(m, m->lock_fd, name) || !strcmp(name, m->name))
 		return;
 	memcpy(m->name, name, sizeof(m->name));
+	guard_renamed(m);
 	snprintf(m->maps.dir, sizeof(m->maps.dir), "%s/%s", CMAN_PIN_ROOT, name);
 }

@@ -365,6 +365,20 @@ static void complete(const struct manager *m, struct row *row)
 	}
 }
 
+/* What the kernel relays moves no position. */
+static uint64_t bytes_of(const struct manager *m, const struct cman_slot *s, int dir)
+{
+	uint64_t bytes = s->flow[dir].position;
+	struct cman_splice_leg leg;
+
+	if ((s->flags & CMAN_SLOT_SPLICED) && m->splice.fd[CMAN_SPLICE_LEGS] >= 0 &&
+	    !cman_splice_leg(&m->splice, dir == CMAN_UP ? s->client_cookie : s->server_cookie,
+			     &leg) &&
+	    leg.base + leg.redirected > bytes)
+		bytes = leg.base + leg.redirected;
+	return bytes;
+}
+
 static json_t *row_json(const struct manager *m, const struct row *row, uint32_t now)
 {
 	const struct cman_slot *s = &row->slot;
@@ -386,8 +400,8 @@ static json_t *row_json(const struct manager *m, const struct row *row, uint32_t
 	add_u64(o, "gateway", row->gateway);
 	add_u64(o, "age_s", now > s->created_s ? now - s->created_s : 0);
 	add_u64(o, "idle_s", now > s->active_s ? now - s->active_s : 0);
-	add_u64(o, "bytes_up", s->flow[CMAN_UP].position);
-	add_u64(o, "bytes_down", s->flow[CMAN_DOWN].position);
+	add_u64(o, "bytes_up", bytes_of(m, s, CMAN_UP));
+	add_u64(o, "bytes_down", bytes_of(m, s, CMAN_DOWN));
 	add_u64(o, "handovers", s->handovers);
 	return o;
 }
@@ -683,9 +697,9 @@ static json_t *show_version(void)
 	struct utsname system;
 
 	uname(&system);
-	return json_pack("{s:s, s:[i, i], s:i, s:s, s:[s]}", "release", cman_version, "wire",
+	return json_pack("{s:s, s:[i, i], s:i, s:s, s:[s, s]}", "release", cman_version, "wire",
 			 CMAN_WIRE_MIN, CMAN_WIRE_MAX, "abi", CMAN_ABI, "kernel", system.release,
-			 "carriers", "fd");
+			 "carriers", "fd", "repair");
 }
 
 json_t *show_table(struct manager *m, const char *what, json_t *request, const char **why)
@@ -722,45 +736,4 @@ json_t *show_table(struct manager *m, const char *what, json_t *request, const c
 	     "events or version",
 	     what);
 	return NULL;
-}
-
-/* ---- migrate-check ---- */
-
-struct check {
-	struct manager *m;
-	json_t *array;
-	json_int_t can, cannot;
-};
-
-static void check_session(void *arg, struct cell *c, uint32_t i)
-{
-	struct check *k = arg;
-	const char *reason = NULL;
-	struct cman_slot s;
-
-	if (!read_slot(&c->slots[i], &s))
-		return;
-	if (s.state == CMAN_SLOT_ACCEPTED || s.state == CMAN_SLOT_CONNECTING)
-		reason = "still connecting";
-	else if (s.state == CMAN_SLOT_CLOSING)
-		reason = "is closing";
-	if (reason)
-		k->cannot++;
-	else
-		k->can++;
-	json_array_append_new(k->array, json_pack("{s:o, s:s, s:b, s:s?}", "id", id_json(s.id),
-						  "service", k->m->maps.services[s.service].name,
-						  "can_move", !reason, "reason", reason));
-}
-
-json_t *show_migrate_check(struct manager *m)
-{
-	struct check k = { .m = m, .array = json_array() };
-	json_t *all = json_object();
-	const char *why;
-
-	show_select(m, all, check_session, &k, &why);
-	json_decref(all);
-	return json_pack("{s:s, s:o, s:I, s:I}", "via", "fd", "sessions", k.array, "can_move",
-			 k.can, "cannot", k.cannot);
 }

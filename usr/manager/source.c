@@ -7,22 +7,25 @@
 #include "usr/manager/manager.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "usr/core/session.h"
+#include "usr/manager/carrier.h"
 #include "usr/manager/peer.h"
+#include "usr/manager/remote.h"
+#include "usr/manager/repair.h"
 #include "usr/sys/crash.h"
+#include "usr/sys/diag.h"
 #include "usr/sys/log.h"
 #include "usr/sys/sock.h"
 #include "usr/sys/steer.h"
 
-#define BATCH_SIZE 32 /* at most 6 descriptors each: 192 of the 252 a frame can carry */
-#define WINDOW	   2
-#define WATCH_MS   5
+#define WINDOW	 2
+#define WATCH_MS 5
 
 /*
  * A target that owes an answer and says nothing hangs. It is killed, because death is certain where
@@ -34,26 +37,19 @@
 #define DYING_TICKS  4	/* after the kill */
 #define START_TICKS  60 /* while nothing has moved: that one is only left alone */
 #define YIELD_MS     1000
-
-struct parcel { /* one batch in flight */
-	struct source *src;
-	uint64_t id;
-	struct cell *c;
-	uint32_t n;
-	uint32_t slot[CMAN_BATCH];
-	uint64_t session[CMAN_BATCH];
-	struct cman_slot copy[CMAN_BATCH]; /* checked: the gateway could still write the slot */
-	uint64_t frozen_ns;
-	struct order order;
-	struct keeper_request give;
-	enum cman_event_type answer;
-};
+#define HALF_OPEN_MS 5000
 
 struct source {
 	struct manager *m;
 	struct peer peer;
 	struct cman_handover h;
-	struct parcel parcel[CMAN_HANDOVER_WINDOW];
+	struct parcel_out parcel[CMAN_HANDOVER_WINDOW];
+	struct excuse *excuse; /* sessions that did not come along */
+	uint32_t nexcuses;
+	struct gaps gaps; /* what the sessions saw, when the other host cannot know */
+	uint64_t in_flight, named_ns;
+	uint32_t half_open;
+	uint64_t alone_ns; /* since when nothing but half-open ones is left */
 	struct cman_event queue[64];
 	unsigned int head, tail;
 	bool running, over, forgotten;
@@ -71,7 +67,7 @@ static void event(struct source *s, enum cman_event_type type, uint64_t id, uint
 	feed(s, (struct cman_event){ .type = type, .id = id, .count = count });
 }
 
-static struct parcel *parcel_of(struct source *s, uint64_t id)
+static struct parcel_out *parcel_of(struct source *s, uint64_t id)
 {
 	for (unsigned int i = 0; i < CMAN_HANDOVER_WINDOW; i++)
 		if (s->parcel[i].id == id)
@@ -81,9 +77,72 @@ static struct parcel *parcel_of(struct source *s, uint64_t id)
 
 /* ---- freeze, thaw, release: orders to one gateway ---- */
 
+struct excuse {
+	uint64_t id;
+	unsigned int tries;
+	bool stays;
+	char reason[100];
+};
+
+#define EXCUSES 3 /* a session that could not be frozen so often stays */
+
+static struct excuse *excuse_of(const struct source *s, uint64_t id)
+{
+	for (uint32_t k = 0; k < s->nexcuses; k++)
+		if (s->excuse[k].id == id)
+			return &s->excuse[k];
+	return NULL;
+}
+
+static const char *why_left(const struct source *s, const struct cman_slot *slot,
+			    const struct excuse *e)
+{
+	if (e && e->stays)
+		return e->reason;
+	if (s->h.cancel_seen || s->h.cancel_sent)
+		return "the migration was cancelled";
+	return slot->state == CMAN_SLOT_RELAYING ? "the target could not take it in time" :
+						   "its target did not answer in time";
+}
+
+static bool stays(const struct source *s, const struct cman_slot *slot)
+{
+	const struct excuse *e = s->nexcuses ? excuse_of(s, slot->id) : NULL;
+
+	return e && e->stays;
+}
+
+void parcel_remove(struct parcel_out *p, uint32_t k)
+{
+	uint32_t rest = --p->n - k;
+
+	memmove(&p->slot[k], &p->slot[k + 1], rest * sizeof(*p->slot));
+	memmove(&p->session[k], &p->session[k + 1], rest * sizeof(*p->session));
+	memmove(&p->copy[k], &p->copy[k + 1], rest * sizeof(*p->copy));
+}
+
+void source_excuse(struct parcel_out *p, uint32_t k, const char *reason, bool for_good)
+{
+	struct source *s = p->m->source;
+	struct excuse *e = excuse_of(s, p->session[k]);
+
+	cell_order_slot(p->c, CMAN_ORDER_THAW, p->slot[k], p->session[k]);
+	if (!e) {
+		struct excuse *more = realloc(s->excuse, (s->nexcuses + 1) * sizeof(*more));
+
+		if (!more)
+			abort();
+		s->excuse = more;
+		e = &more[s->nexcuses++];
+		*e = (struct excuse){ .id = p->session[k] };
+	}
+	e->stays = for_good || ++e->tries >= EXCUSES;
+	snprintf(e->reason, sizeof(e->reason), "%s", reason);
+}
+
 static void on_frozen(struct order *o, void *arg)
 {
-	struct parcel *p = arg;
+	struct parcel_out *p = arg;
 	uint32_t n = 0;
 
 	CMAN_CRASH(SOURCE_FROZEN);
@@ -91,7 +150,7 @@ static void on_frozen(struct order *o, void *arg)
 		if (o->status || o->result[k])
 			continue;
 		p->copy[n] = p->c->slots[o->slot[k]];
-		if (!cman_slot_sane(&p->copy[n], p->src->m->maps.slots_per_cell)) {
+		if (!cman_slot_sane(&p->copy[n], p->m->maps.slots_per_cell)) {
 			cman_err("a slot of the ledger is damaged: its session stays",
 				 "session=%016llx", (unsigned long long)o->id[k]);
 			continue;
@@ -100,12 +159,30 @@ static void on_frozen(struct order *o, void *arg)
 		p->session[n++] = o->id[k];
 	}
 	p->n = n;
-	if (!n)
-		p->id = 0;
-	event(p->src, CMAN_EV_FROZEN, o->id[CMAN_BATCH - 1] ? o->id[CMAN_BATCH - 1] : p->id, n);
+	if (n)
+		p->carrier->freeze(p);
+	else
+		source_frozen(p);
 }
 
-static uint32_t collect(struct cell *c, uint32_t want, struct order *o)
+void source_frozen(struct parcel_out *p)
+{
+	uint64_t id = p->id;
+
+	if (!p->n)
+		p->id = 0;
+	event(p->m->source, CMAN_EV_FROZEN, id, p->n);
+}
+
+/* Is it of a service that moves? */
+static bool concerned(const struct source *s, const struct cman_slot *slot)
+{
+	const struct remote *r = s->peer.remote;
+
+	return !r || (slot->service < CMAN_MAX_SERVICES && r->service[slot->service]);
+}
+
+static uint32_t collect(struct source *s, struct cell *c, uint32_t want, struct order *o)
 {
 	uint32_t high = cell_high(c);
 
@@ -115,7 +192,8 @@ static uint32_t collect(struct cell *c, uint32_t want, struct order *o)
 
 		if (c->cursor >= high)
 			c->cursor = 0;
-		if (i >= high || c->slots[i].state != CMAN_SLOT_RELAYING)
+		if (i >= high || c->slots[i].state != CMAN_SLOT_RELAYING ||
+		    !concerned(s, &c->slots[i]) || stays(s, &c->slots[i]))
 			continue;
 		o->slot[o->n] = i;
 		o->id[o->n++] = c->slots[i].id;
@@ -125,29 +203,30 @@ static uint32_t collect(struct cell *c, uint32_t want, struct order *o)
 
 static void freeze(struct source *s, uint64_t id, uint32_t count)
 {
-	struct parcel *p = parcel_of(s, 0);
+	struct parcel_out *p = parcel_of(s, 0);
 
 	if (!p) {
 		event(s, CMAN_EV_FROZEN, id, 0);
 		return;
 	}
 	memset(p, 0, sizeof(*p));
-	p->src = s;
-	p->id = id;
+	p->m = s->m;
+	p->carrier = s->peer.carrier;
+	p->peer = &s->peer;
 	for (uint32_t k = 0; k < s->m->ncells && !p->order.n; k++) {
 		p->c = &s->m->cells[s->next_cell++ % s->m->ncells];
-		collect(p->c, count < BATCH_SIZE ? count : BATCH_SIZE, &p->order);
+		collect(s, p->c, count < s->peer.carrier->batch ? count : s->peer.carrier->batch,
+			&p->order);
 	}
 	if (!p->order.n) {
-		p->id = 0;
 		event(s, CMAN_EV_FROZEN, id, 0);
 		return;
 	}
+	p->id = id;
 	/* so that a successor can tell which register decides about the slot */
 	for (uint32_t k = 0; k < p->order.n; k++)
 		p->c->slots[p->order.slot[k]].batch = (__u16)id;
 	p->order.op = CMAN_ORDER_FREEZE;
-	p->order.id[CMAN_BATCH - 1] = id; /* never a session's: batches are smaller */
 	p->order.done = on_frozen;
 	p->order.arg = p;
 	p->frozen_ns = cman_now_ns();
@@ -155,102 +234,41 @@ static void freeze(struct source *s, uint64_t id, uint32_t count)
 	cell_order(p->c, &p->order);
 }
 
-static void on_ended(struct order *o, void *arg)
+static void ended(struct parcel_out *p, enum cman_event_type answer)
 {
-	struct parcel *p = arg;
 	uint64_t id = p->id;
 
-	(void)o;
 	p->id = 0;
 	CMAN_CRASH(SOURCE_RELEASED);
-	event(p->src, p->answer, id, p->n);
+	event(p->m->source, answer, id, p->n);
 }
 
-static void end_parcel(struct source *s, uint64_t id, enum cman_order op,
-		       enum cman_event_type answer)
+void source_thawed(struct parcel_out *p)
 {
-	struct parcel *p = parcel_of(s, id);
+	ended(p, CMAN_EV_THAWED);
+}
 
-	if (!p)
-		return;
+void source_released(struct parcel_out *p)
+{
+	gaps_add(&p->m->source->gaps, (uint32_t)((cman_now_ns() - p->frozen_ns) / 1000), p->n);
+	ended(p, CMAN_EV_RELEASED);
+}
+
+void parcel_order(struct parcel_out *p, enum cman_order op,
+		  void (*done)(struct order *o, void *arg))
+{
 	CMAN_CRASH(SOURCE_RELEASE);
 	memset(&p->order, 0, sizeof(p->order));
 	p->order.op = op;
 	p->order.n = p->n;
 	memcpy(p->order.slot, p->slot, sizeof(p->slot));
 	memcpy(p->order.id, p->session, sizeof(p->session));
-	p->order.done = on_ended;
+	p->order.done = done;
 	p->order.arg = p;
-	p->answer = answer;
 	cell_order(p->c, &p->order);
 }
 
-/* ---- pack: the descriptors from the keeper, then one BATCH frame ---- */
-
-/* What lies between: where it is and how much, by the sockets' own counters. */
-static void pack_flow(struct parcel *p, const struct cman_slot *slot, int dir,
-		      const struct cman_leg legs[2], struct cman_wire_session *ws)
-{
-	uint32_t bound = slot->bound[dir];
-	struct cman_between between;
-
-	ws->position[dir] = slot->flow[dir].position;
-	ws->read_base[dir] = slot->flow[dir].read_base;
-	ws->write_base[dir] = slot->flow[dir].write_base;
-	if ((bound & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE)
-		ws->pipe[dir] = 1;
-	if ((bound & CMAN_BOUND_KIND) != CMAN_BOUND_BUFFER)
-		return;
-	if (cman_flow_between(&slot->flow[dir], bound, &legs[dir], &legs[!dir], &between))
-		return; /* a reset meanwhile: the target finds out as we would */
-	if (between.remain) {
-		ws->buffer[dir] = p->c->buffers +
-				  (size_t)(bound & CMAN_BOUND_INDEX) * CMAN_BUFFER_SIZE;
-		ws->buffer_len[dir] = between.offset + between.remain;
-	} else {
-		ws->position[dir] = between.read;
-	}
-}
-
-static void pack_session(struct parcel *p, struct cman_frame_writer *w, uint32_t k, int client_fd,
-			 int server_fd)
-{
-	const struct manager *m = p->src->m;
-	const struct cman_slot *slot = &p->copy[k];
-	uint32_t now_s = (uint32_t)(cman_now_ns() / 1000000000u);
-	struct cman_wire_session ws = {
-		.id = slot->id,
-		.service = m->maps.services[slot->service].name,
-		.listener = m->maps.instance->listener[slot->listener].name,
-		.eof = slot->eof,
-		.flags = slot->flags & (CMAN_SLOT_CLIENT_RESTORED | CMAN_SLOT_SERVER_RESTORED),
-		.client_port = slot->client_port,
-		.handovers = slot->handovers,
-		.age_s = now_s - slot->created_s,
-		.idle_s = now_s - slot->active_s,
-	};
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	struct cman_leg legs[2];
-
-	ws.service_len = (uint16_t)strlen(ws.service);
-	ws.listener_len = (uint16_t)strlen(ws.listener);
-	memcpy(ws.client_addr, slot->client_addr, 16);
-	if (!getpeername(server_fd, (struct sockaddr *)&ss, &len))
-		cman_sockaddr_get(&ss, ws.target_addr, &ws.target_port);
-	/* only a bound buffer's bytes travel in the frame; the target reads the counters anyway */
-	memset(legs, 0, sizeof(legs));
-	if (((slot->bound[0] & CMAN_BOUND_KIND) == CMAN_BOUND_BUFFER ||
-	     (slot->bound[1] & CMAN_BOUND_KIND) == CMAN_BOUND_BUFFER) &&
-	    !cman_sock_counters(client_fd, false, &legs[0]) &&
-	    cman_sock_counters(server_fd, !(slot->flags & CMAN_SLOT_SERVER_RESTORED), &legs[1]))
-		memset(legs, 0, sizeof(legs));
-	for (int dir = 0; dir < 2; dir++)
-		pack_flow(p, slot, dir, legs, &ws);
-	cman_frame_add_session(w, &ws);
-}
-
-static uint32_t fds_of(const struct cell *c, const struct cman_slot *slot, uint32_t *numbers)
+uint32_t parcel_numbers(const struct cell *c, const struct cman_slot *slot, uint32_t numbers[6])
 {
 	uint32_t n = 0;
 
@@ -265,50 +283,92 @@ static uint32_t fds_of(const struct cell *c, const struct cman_slot *slot, uint3
 	return n;
 }
 
-static void on_given(struct keeper_request *r, void *arg)
+void parcel_give(struct parcel_out *p, void (*done)(struct keeper_request *r, void *arg))
 {
-	struct parcel *p = arg;
-	struct cman_frame_writer w;
-	uint32_t at = 0, numbers[6];
+	memset(&p->request, 0, sizeof(p->request));
+	p->request.type = CMAN_FRAME_GIVE;
+	for (uint32_t k = 0; k < p->n; k++)
+		p->request.n += parcel_numbers(p->c, &p->copy[k], &p->request.number[p->request.n]);
+	p->request.done = done;
+	p->request.arg = p;
+	CMAN_CRASH(SOURCE_PARKED);
+	cell_request(p->c, &p->request);
+}
 
-	CMAN_CRASH(SOURCE_GIVEN);
-	if (r->err) {
-		/* no keeper at all: the cell is gone, and the sessions with it */
-		cman_err("a batch could not be packed", "err=\"%s\"", strerror(-r->err));
-		peer_close(&p->src->peer);
-		feed(p->src, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
-		return;
-	}
-	cman_frame_begin(&w, CMAN_FRAME_BATCH, 0);
-	cman_frame_add_u64(&w, CMAN_TAG_BATCH_ID, p->id);
-	cman_frame_add_u64(&w, CMAN_TAG_TIME_NS, p->frozen_ns);
-	for (uint32_t k = 0; k < p->n; k++) {
-		pack_session(p, &w, k, r->fd[at], r->fd[at + 1]);
-		at += fds_of(p->c, &p->copy[k], numbers);
-	}
-	peer_send(&p->src->peer, &w, r->fd, r->n);
-	CMAN_CRASH(SOURCE_BATCH);
-	for (uint32_t k = 0; k < r->n; k++)
-		close(r->fd[k]);
+void parcel_describe(const struct parcel_out *p, uint32_t k, int server_fd,
+		     struct cman_wire_session *ret)
+{
+	const struct manager *m = p->m;
+	const struct cman_slot *slot = &p->copy[k];
+	uint32_t now_s = (uint32_t)(cman_now_ns() / 1000000000u);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	*ret = (struct cman_wire_session){
+		.id = slot->id,
+		.service = m->maps.services[slot->service].name,
+		.listener = m->maps.instance->listener[slot->listener].name,
+		.eof = slot->eof,
+		.flags = slot->flags & (CMAN_SLOT_CLIENT_RESTORED | CMAN_SLOT_SERVER_RESTORED),
+		.client_port = slot->client_port,
+		.handovers = slot->handovers,
+		.age_s = now_s - slot->created_s,
+		.idle_s = now_s - slot->active_s,
+	};
+	ret->service_len = (uint16_t)strlen(ret->service);
+	ret->listener_len = (uint16_t)strlen(ret->listener);
+	memcpy(ret->client_addr, slot->client_addr, 16);
+	if (!getpeername(server_fd, (struct sockaddr *)&ss, &len))
+		cman_sockaddr_get(&ss, ret->target_addr, &ret->target_port);
 }
 
 static void pack(struct source *s, uint64_t id)
 {
-	struct parcel *p = parcel_of(s, id);
+	struct parcel_out *p = parcel_of(s, id);
 
-	if (!p)
-		return;
-	memset(&p->give, 0, sizeof(p->give));
-	p->give.type = CMAN_FRAME_GIVE;
-	for (uint32_t k = 0; k < p->n; k++)
-		p->give.n += fds_of(p->c, &p->copy[k], &p->give.number[p->give.n]);
-	p->give.done = on_given;
-	p->give.arg = p;
-	CMAN_CRASH(SOURCE_PARKED);
-	cell_request(p->c, &p->give);
+	if (p)
+		p->carrier->pack(p);
+}
+
+void source_pack_failed(struct parcel_out *p)
+{
+	peer_close(p->peer);
+	feed(p->m->source, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
 }
 
 /* ---- population ---- */
+
+static int count_half_open(void *arg, const struct cman_diag_socket *socket)
+{
+	struct source *s = arg;
+
+	s->half_open += socket->state == TCP_SYN_RECV &&
+			remote_hop(s->peer.remote, socket->local) != NULL;
+	return 0;
+}
+
+/*
+ * New connections go to the other host already. Those that had begun here end here: they wait for a
+ * gateway, or for their client's last packet, which may be lost with the client.
+ */
+static uint32_t on_the_way(struct source *s, bool all)
+{
+	struct manager *m = s->m;
+	struct cman_diag_queue queue;
+	uint32_t n = 0;
+
+	for (int i = 0; i < CMAN_MAX_LISTENERS; i++)
+		if (m->maps.instance->listener[i].used && m->listener_fd[i] >= 0 &&
+		    !cman_diag_listener_fd(m->listener_fd[i], &queue))
+			n += queue.length;
+	if (n || !all)
+		return n;
+	s->half_open = 0;
+	cman_diag_sockets(count_half_open, s);
+	if (!s->alone_ns)
+		s->alone_ns = cman_now_ns();
+	return cman_now_ns() - s->alone_ns < HALF_OPEN_MS * 1000000ull ? s->half_open : 0;
+}
 
 static void population(struct source *s)
 {
@@ -318,9 +378,15 @@ static void population(struct source *s)
 		const struct cell *c = &s->m->cells[g];
 
 		for (uint32_t i = 0; i < cell_high(c); i++) {
+			if (!concerned(s, &c->slots[i]))
+				continue;
 			switch (c->slots[i].state) {
 			case CMAN_SLOT_RELAYING:
-				ev.movable++;
+				/* its address goes to another host only after it, or at the timeout */
+				if (!stays(s, &c->slots[i]))
+					ev.movable++;
+				else if (s->peer.remote)
+					ev.waiting++;
 				break;
 			case CMAN_SLOT_ACCEPTED:
 			case CMAN_SLOT_CONNECTING:
@@ -332,6 +398,8 @@ static void population(struct source *s)
 			}
 		}
 	}
+	if (s->peer.remote)
+		ev.waiting += on_the_way(s, !ev.movable && !ev.waiting);
 	ev.count = ev.movable + ev.waiting;
 	feed(s, ev);
 }
@@ -373,6 +441,13 @@ static void give_name(struct source *s)
 	struct manager *m = s->m;
 
 	CMAN_CRASH(SOURCE_GIVE_NAME);
+	if (s->peer.remote) {
+		m->maps.instance->state = CMAN_MIGRATING;
+		s->named_ns = cman_now_ns();
+		feed(s, (struct cman_event){ .type = CMAN_EV_NAME_GIVEN,
+					     .ok = remote_leave(s->peer.remote) });
+		return;
+	}
 	m->maps.instance->accepting = 0;
 	m->maps.instance->state = CMAN_MIGRATING;
 	s->naming = m->ncells;
@@ -388,18 +463,32 @@ static void give_name(struct source *s)
 	}
 }
 
+/* A successor of the target's manager has been quicker: it has the name, and will take what is here. */
+static bool is_led(struct manager *m, const char *name)
+{
+	int lock, err = m->rescuing ? 0 : rundir_lock(m, name, &lock);
+
+	if (!err && !m->rescuing)
+		close(lock);
+	return err == -EWOULDBLOCK;
+}
+
 /* Accepts again; @certain: the name is ours to take back, whoever has it on disk. */
 static void resume(struct source *s, bool certain)
 {
 	struct manager *m = s->m;
 
+	if (s->peer.remote) {
+		remote_stay(s->peer.remote);
+		return;
+	}
 	if (!certain && journal_settle(&m->journal, name_id(s), CMAN_REG_ABORT) == CMAN_REG_TAKE)
 		return; /* the new one lives and has it: we stay the old one */
 	rundir_follow(m);
 	rundir_refresh(m);
 	if (strcmp(m->name, m->alias)) {
 		if (rundir_exists(m, m->alias)) {
-			if (!certain)
+			if (!certain || is_led(m, m->alias))
 				return;
 			if (rundir_rename(m, m->name, m->alias, true))
 				return;
@@ -484,11 +573,86 @@ static void on_timeout(uv_timer_t *t)
 	feed(s, (struct cman_event){ .type = CMAN_EV_TIMEOUT });
 }
 
+static json_t *left_json(const struct source *s)
+{
+	json_t *left = json_array();
+
+	for (uint32_t g = 0; g < s->m->ncells; g++) {
+		for (uint32_t i = 0; i < cell_high(&s->m->cells[g]); i++) {
+			const struct cman_slot *slot = &s->m->cells[g].slots[i];
+			const struct excuse *e = excuse_of(s, slot->id);
+			char id[20];
+
+			if (slot->state < CMAN_SLOT_ACCEPTED || !concerned(s, slot))
+				continue;
+			snprintf(id, sizeof(id), "%016llx", (unsigned long long)slot->id);
+			json_array_append_new(left, json_pack("{s:s,s:s}", "id", id, "reason",
+							      why_left(s, slot, e)));
+		}
+	}
+	return left;
+}
+
+/* A move to another host: this instance goes on, without what has moved. */
+static void far_over(struct source *s, bool ok)
+{
+	struct manager *m = s->m;
+	struct remote *r = s->peer.remote;
+	uint64_t now = cman_now_ns();
+	json_t *report;
+
+	timer_end(&s->watch);
+	timer_end(&s->tick);
+	timer_end(&s->timeout);
+	peer_close(&s->peer);
+	remote_note(m, NULL);
+	m->maps.instance->state = CMAN_RUNNING;
+	if (ok && s->h.cancel_sent | s->h.cancel_seen) {
+		remote_stay(r);
+		if (!s->peer.why[0])
+			snprintf(s->peer.why, sizeof(s->peer.why), "%s",
+				 s->h.refusals ? "the target could not take the sessions; its log says why" :
+						 "it was cancelled");
+		ok = false;
+	} else if (ok) {
+		remote_gone(r);
+	}
+	event_add(m, ok ? LOG_NOTICE : LOG_WARNING,
+		  ok ? "the services moved to %s: %u sessions" :
+		       "the move to %s was broken off: %u sessions had moved",
+		  r->peer, s->h.moved);
+	if (!r->client)
+		return;
+	client_on_close(r->client, NULL, NULL);
+	if (!ok) {
+		client_error(r->client, 1, "the move to %s was broken off: %s", r->peer,
+			     s->peer.why[0] ? s->peer.why : "it does not answer any more");
+	} else {
+		report = json_pack(
+			"{s:s,s:s,s:s,s:i,s:o,s:i,s:i,s:f,s:f,s:o,s:I,s:{s:i,s:s,s:b},s:{s:i,s:s}}",
+			"instance", m->alias, "via", s->peer.carrier->name, "to", r->peer, "moved",
+			(int)s->h.moved, "left", left_json(s), "failed", (int)s->h.failed,
+			"new_connections_refused", 0, "duration_ms",
+			(double)((now - s->begun_ns) / 1000) / 1e3, "moving_ms",
+			(double)((now - s->named_ns) / 1000) / 1e3, "blackout_us",
+			gaps_json(&s->gaps), "bytes_in_flight", (json_int_t)s->in_flight, "old",
+			"pid", (int)getpid(), "version", cman_version, "exited", 0, "new", "pid",
+			(int)s->peer.remote_pid, "version", s->peer.release);
+		client_reply(r->client, report);
+	}
+	r->client = NULL;
+}
+
 static void over(struct source *s, bool ok)
 {
 	struct manager *m = s->m;
 
 	s->over = true;
+	if (s->peer.remote) {
+		far_over(s, ok);
+		return;
+	}
+	guard_close(m);
 	timer_end(&s->watch);
 	timer_end(&s->tick);
 	if (ok) {
@@ -526,6 +690,10 @@ void source_forget(struct manager *m)
 	if (!s)
 		return;
 	peer_fini(&s->peer);
+	gaps_free(&s->gaps);
+	free(s->excuse);
+	s->excuse = NULL;
+	s->nexcuses = 0;
 	timer_end(&s->watch);
 	timer_end(&s->tick);
 	timer_end(&s->timeout);
@@ -548,15 +716,11 @@ static void send_done(struct source *s)
 
 		for (uint32_t i = 0; i < cell_high(c); i++) {
 			const struct cman_slot *slot = &c->slots[i];
+			const struct excuse *e = excuse_of(s, slot->id);
 
-			if (slot->state < CMAN_SLOT_ACCEPTED || n++ >= 10000)
+			if (slot->state < CMAN_SLOT_ACCEPTED || !concerned(s, slot) || n++ >= 10000)
 				continue;
-			cman_frame_add_left(&w, slot->id,
-					    s->h.cancel_seen || s->h.cancel_sent ?
-						    "the migration was cancelled" :
-					    slot->state == CMAN_SLOT_RELAYING ?
-						    "the target could not take it in time" :
-						    "its target did not answer in time");
+			cman_frame_add_left(&w, slot->id, why_left(s, slot, e));
 		}
 	}
 	CMAN_CRASH(SOURCE_DONE);
@@ -565,11 +729,15 @@ static void send_done(struct source *s)
 
 static void pass_listeners(struct source *s)
 {
+	const char *why;
 	struct cman_frame_writer w;
 	int fds[CMAN_MAX_LISTENERS];
 	unsigned int n = 0;
 
-	peer_hello(&s->peer, CMAN_VIA_FD, 0);
+	/* it takes its time, and nobody waits for it yet */
+	if (s->peer.carrier == &carrier_repair)
+		guard_get(s->m, &why);
+	peer_hello(&s->peer, s->peer.carrier->choice, 0);
 	CMAN_CRASH(SOURCE_LISTENERS);
 	cman_frame_begin(&w, CMAN_FRAME_LISTENERS, 0);
 	for (int i = 0; i < CMAN_MAX_LISTENERS; i++) {
@@ -589,12 +757,27 @@ static void pass_listeners(struct source *s)
 	peer_send(&s->peer, &w, fds, n);
 }
 
+static void on_resolved(struct manager *m, uint64_t batch, enum cman_register value, void *arg)
+{
+	if (m->source == arg)
+		feed(arg,
+		     (struct cman_event){ .type = CMAN_EV_DECIDED, .id = batch, .value = value });
+}
+
 static void decide(struct source *s, const struct cman_effect *e)
 {
 	struct cman_journal *j = e->value == CMAN_REG_DROP ? &s->peer.journal : &s->m->journal;
 	struct cman_event ev = { .type = CMAN_EV_DECIDED, .id = e->id };
 
 	CMAN_CRASH(SOURCE_DECIDE);
+	if (s->peer.remote && e->value == CMAN_REG_DROP) {
+		struct destination to = { 0 };
+
+		memcpy(to.peer, s->peer.remote->peer, sizeof(to.peer));
+		memcpy(to.boot_id, s->peer.remote->boot_id, sizeof(to.boot_id));
+		remote_resolve(s->m, &to, e->id, on_resolved, s);
+		return;
+	}
 	ev.value = journal_settle(j, e->id, e->value);
 	CMAN_CRASH(SOURCE_DECIDED);
 	feed(s, ev);
@@ -602,10 +785,14 @@ static void decide(struct source *s, const struct cman_effect *e)
 
 static void run(struct source *s, const struct cman_effect *e)
 {
+	struct parcel_out *p;
+
 	switch (e->type) {
 	case CMAN_EF_SEND:
 		if (e->frame == CMAN_FRAME_DONE)
 			send_done(s);
+		else if (e->frame == CMAN_FRAME_NAMED && s->peer.remote)
+			remote_named(s->peer.remote, &s->peer);
 		else
 			peer_send_simple(&s->peer, (enum cman_frame_type)e->frame, e->id,
 					 e->rollback || s->h.rollback);
@@ -621,7 +808,8 @@ static void run(struct source *s, const struct cman_effect *e)
 		decide(s, e);
 		break;
 	case CMAN_EF_PASS_LISTENERS:
-		pass_listeners(s);
+		if (!s->peer.remote) /* it has its own */
+			pass_listeners(s);
 		break;
 	case CMAN_EF_GIVE_NAME:
 		give_name(s);
@@ -636,17 +824,20 @@ static void run(struct source *s, const struct cman_effect *e)
 		pack(s, e->id);
 		break;
 	case CMAN_EF_THAW:
-		end_parcel(s, e->id, CMAN_ORDER_THAW, CMAN_EV_THAWED);
+		if ((p = parcel_of(s, e->id)))
+			p->carrier->thaw(p);
 		break;
 	case CMAN_EF_RELEASE:
-		end_parcel(s, e->id, CMAN_ORDER_RELEASE, CMAN_EV_RELEASED);
+		if ((p = parcel_of(s, e->id)))
+			p->carrier->release(p);
 		break;
 	case CMAN_EF_WATCH:
 		timer_end(&s->watch);
 		s->watch = timer_begin(s->m, on_watch, e->ok ? 0 : WATCH_MS, 0, s);
 		break;
 	case CMAN_EF_RESCUE:
-		rescue_leftovers(s->m);
+		if (!s->peer.remote)
+			rescue_leftovers(s->m);
 		break;
 	case CMAN_EF_SWAP_ROLES:
 		target_swap(s->m, &s->peer);
@@ -691,6 +882,36 @@ static void feed(struct source *s, struct cman_event ev)
 	s->running = false;
 }
 
+/* What another host says besides. False: the move is over. */
+static bool far_frame(struct source *s, const struct cman_frame *f)
+{
+	uint64_t epoch = 0;
+	const uint8_t *text;
+	size_t n;
+
+	if (f->type == CMAN_FRAME_HELLO) {
+		if (!cman_frame_bytes(f, CMAN_TAG_RELEASE, &text, &n))
+			snprintf(s->peer.release, sizeof(s->peer.release), "%.*s", (int)n,
+				 (const char *)text);
+		cman_frame_u32(f, CMAN_TAG_PID, &s->peer.remote_pid);
+		if (!cman_frame_bytes(f, CMAN_TAG_BOOT_ID, &text, &n))
+			memcpy(s->peer.remote->boot_id, text, 16);
+		remote_note(s->m, s->peer.remote);
+	}
+	if (f->type != CMAN_FRAME_READY)
+		return true;
+	if (!remote_ready(s->peer.remote, f, &epoch)) {
+		snprintf(s->peer.why, sizeof(s->peer.why),
+			 "it does not say where all the addresses go");
+		peer_close(&s->peer);
+		feed(s, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
+		return false;
+	}
+	if (epoch >= s->h.epoch) /* batch ids are never used again there either */
+		s->h.epoch = epoch + 1;
+	return true;
+}
+
 static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 {
 	struct source *s = arg;
@@ -699,6 +920,18 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 	s->quiet = 0;
 	for (unsigned int i = 0; i < f->nfds; i++)
 		close(fds[i]);
+	if (f->type == CMAN_FRAME_ERROR) {
+		const uint8_t *text;
+		size_t n;
+
+		if (!cman_frame_bytes(f, CMAN_TAG_TEXT, &text, &n))
+			snprintf(s->peer.why, sizeof(s->peer.why), "%.*s", (int)n,
+				 (const char *)text);
+		peer_close(&s->peer);
+		ev = (struct cman_event){ .type = CMAN_EV_PEER_LOST };
+	}
+	if (s->peer.remote && !far_frame(s, f))
+		return;
 	if (f->type == CMAN_FRAME_HELLO && s->h.phase == CMAN_HO_HELLO)
 		ev = (struct cman_event){ .type = CMAN_EV_HELLO, .ok = true }; /* a rollback's */
 	feed(s, ev);
@@ -772,15 +1005,17 @@ static uint64_t new_epoch(struct manager *m, uint64_t now_ns)
 	return now_ns / 1000000000u > epoch ? now_ns / 1000000000u : epoch + 1;
 }
 
-static struct source *source_new(struct manager *m, uint64_t timeout_s)
+/* Takes the peer over. */
+static struct source *source_new(struct manager *m, struct peer *peer, uint64_t timeout_s)
 {
 	struct source *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return NULL;
 	s->m = m;
+	peer_move(&s->peer, peer);
 	s->begun_ns = cman_now_ns();
-	cman_source_init(&s->h, new_epoch(m, s->begun_ns), BATCH_SIZE, WINDOW);
+	cman_source_init(&s->h, new_epoch(m, s->begun_ns), s->peer.carrier->batch, WINDOW);
 	/* repeated: batches in flight have a second more, then everything that stayed is closed */
 	s->timeout = timer_begin(m, on_timeout, timeout_s * 1000u, 1000, s);
 	s->tick = timer_begin(m, on_tick, TICK_MS, TICK_MS, s);
@@ -831,14 +1066,13 @@ void source_begin(struct manager *m, struct cman_chan *chan, const struct cman_f
 		return;
 	}
 	source_forget(m);
-	s = source_new(m, timeout);
+	s = source_new(m, &probe, timeout);
 	if (!s) {
 		peer_reject(&probe, "out of memory");
 		peer_fini(&probe);
 		return;
 	}
 	m->source = s;
-	peer_move(&s->peer, &probe);
 	event_add(m, LOG_NOTICE, "release %s (pid %d) takes over: %u sessions", s->peer.release,
 		  (int)s->peer.pid, instance_sessions(m));
 	peer_watch(&s->peer);
@@ -847,12 +1081,11 @@ void source_begin(struct manager *m, struct cman_chan *chan, const struct cman_f
 
 void source_swap(struct manager *m, struct peer *peer)
 {
-	struct source *s = source_new(m, m->ic->handover_timeout_s);
+	struct source *s = source_new(m, peer, m->ic->handover_timeout_s);
 
 	if (!s)
 		return;
 	m->source = s;
-	peer_move(&s->peer, peer);
 	s->peer.on_frame = on_frame;
 	s->peer.on_lost = on_lost;
 	s->peer.arg = s;
@@ -874,4 +1107,55 @@ void source_progress(const struct manager *m, uint32_t *ret_moved, uint32_t *ret
 	*ret_moved = m->source ? m->source->h.moved : 0;
 	*ret_left = instance_sessions(m);
 	*ret_phase = m->source ? cman_phase_name(m->source->h.phase) : "none";
+}
+
+bool source_active(const struct manager *m)
+{
+	return m->source && !m->source->over;
+}
+
+/* ---- to another host ---- */
+
+static void client_gone(void *arg)
+{
+	struct remote *r = arg;
+
+	r->client = NULL;
+}
+
+void source_offer(struct manager *m, struct remote *r, struct cman_chan *chan, uint32_t timeout_s)
+{
+	const char *why = NULL, *guard = "";
+	struct peer peer;
+	struct source *s;
+
+	if (source_active(m) || !target_over(m))
+		why = "another migration is running";
+	else if (m->stopping || m->is_old)
+		why = "the instance is ending";
+	else if (!guard_get(m, &guard)) /* it takes its time, and nobody waits for it yet */
+		why = guard;
+	else if (remote_note(m, r))
+		why = "the run directory cannot be written";
+	if (why) {
+		client_error(r->client, 1, "nothing was moved to %s: %s", r->peer, why);
+		cman_chan_fini(chan);
+		free(r);
+		return;
+	}
+	source_forget(m);
+	peer_init(&peer, m, chan);
+	peer.carrier = &carrier_repair;
+	peer.remote = r;
+	s = source_new(m, &peer, timeout_s ? timeout_s : m->ic->handover_timeout_s);
+	if (!s)
+		abort();
+	m->source = s;
+	client_on_close(r->client, client_gone, r);
+	s->peer.on_frame = on_frame;
+	s->peer.on_lost = on_lost;
+	s->peer.arg = s;
+	event_add(m, LOG_NOTICE, "services move to %s", r->peer);
+	peer_watch(&s->peer);
+	remote_offer(r, &s->peer);
 }

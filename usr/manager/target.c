@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "usr/core/rules.h"
 #include "usr/core/session.h"
+#include "usr/manager/carrier.h"
 #include "usr/manager/peer.h"
+#include "usr/manager/remote.h"
+#include "usr/manager/repair.h"
 #include "usr/sys/crash.h"
 #include "usr/sys/hold.h"
 #include "usr/sys/log.h"
@@ -33,25 +35,6 @@
 #define START_TICKS  60
 #define OVERDUE_S    5 /* after its time, one that is silent though it owes nothing hangs too */
 
-struct parcel { /* one batch in flight */
-	struct target *t;
-	uint64_t id;
-	struct cell *c;
-	uint32_t n, npipes;
-	uint64_t frozen_ns;
-	uint8_t *frame; /* a copy: sessions point into it */
-	size_t frame_len;
-	struct cman_frame parsed;
-	int fds[CMAN_FRAME_MAX_FDS];
-	unsigned int nfds;
-	uint32_t slot[CMAN_BATCH];
-	uint64_t session[CMAN_BATCH];
-	uint32_t pipe[2 * CMAN_BATCH];
-	struct order order;
-	struct keeper_request take;
-	bool importing;
-};
-
 struct left {
 	uint64_t id;
 	char reason[100];
@@ -61,7 +44,7 @@ struct target {
 	struct manager *m;
 	struct peer peer;
 	struct cman_handover h;
-	struct parcel parcel[CMAN_HANDOVER_WINDOW];
+	struct parcel_in parcel[CMAN_HANDOVER_WINDOW];
 	struct cman_event queue[64];
 	unsigned int head, tail;
 	bool running, hello_seen, over, ok, old_exited, swapped, counted;
@@ -69,8 +52,7 @@ struct target {
 	uint64_t begun_ns, named_ns, over_ns;
 	uint64_t in_flight;
 	uint32_t expected;
-	uint32_t *blackout_us;
-	uint32_t nblackout, blackout_size;
+	struct gaps gaps;
 	struct left *left;
 	uint32_t nleft;
 	char why[200];
@@ -87,7 +69,7 @@ static void event(struct target *t, enum cman_event_type type, uint64_t id, bool
 	feed(t, (struct cman_event){ .type = type, .id = id, .ok = ok });
 }
 
-static struct parcel *parcel_of(struct target *t, uint64_t id)
+static struct parcel_in *parcel_of(struct target *t, uint64_t id)
 {
 	for (unsigned int i = 0; i < CMAN_HANDOVER_WINDOW; i++)
 		if (t->parcel[i].id == id)
@@ -95,36 +77,36 @@ static struct parcel *parcel_of(struct target *t, uint64_t id)
 	return NULL;
 }
 
-static void close_fds(struct parcel *p)
+static void close_fds(struct parcel_in *p)
 {
 	for (unsigned int i = 0; i < p->nfds; i++)
 		close(p->fds[i]);
 	p->nfds = 0;
 }
 
-static void parcel_free(struct parcel *p)
+static void parcel_free(struct parcel_in *p)
 {
+	p->carrier->forget(p);
 	close_fds(p);
-	free(p->frame);
-	p->frame = NULL;
+	free(p->data);
+	p->data = NULL;
 	p->id = 0;
 }
 
 /* ---- import ---- */
 
-static void imported(struct parcel *p, bool ok)
+static void imported(struct parcel_in *p, bool ok)
 {
 	uint64_t id = p->id;
 
 	if (p->importing)
 		cman_cell_import_end(p->c->shared);
 	p->importing = false;
-	close_fds(p);
-	free(p->frame);
-	p->frame = NULL;
-	if (!ok)
-		p->id = 0;
-	event(p->t, CMAN_EV_IMPORTED, id, ok);
+	if (!ok) {
+		p->carrier->discard(p);
+		parcel_free(p);
+	}
+	event(p->m->target, CMAN_EV_IMPORTED, id, ok);
 }
 
 static void import_undone(struct order *o, void *arg)
@@ -134,7 +116,7 @@ static void import_undone(struct order *o, void *arg)
 }
 
 /* Gives reserved slots back; then says that the import failed. */
-static void undo_import(struct parcel *p)
+static void undo_import(struct parcel_in *p)
 {
 	memset(&p->order, 0, sizeof(p->order));
 	p->order.op = CMAN_ORDER_DISCARD;
@@ -159,9 +141,8 @@ static uint8_t target_index(const struct cman_service *svc, const struct cman_wi
 	return 0;
 }
 
-static void fill_flow(struct parcel *p, struct cman_slot *s, uint32_t i, int dir,
-		      const struct cman_wire_session *ws, const uint32_t *numbers, uint32_t *at,
-		      uint32_t *pipes_used)
+static void fill_flow(struct parcel_in *p, struct cman_slot *s, uint32_t i, int dir,
+		      const struct cman_wire_session *ws, uint32_t *at, uint32_t *pipes_used)
 {
 	s->flow[dir].position = ws->position[dir];
 	s->flow[dir].read_base = ws->read_base[dir];
@@ -170,12 +151,9 @@ static void fill_flow(struct parcel *p, struct cman_slot *s, uint32_t i, int dir
 	if (ws->pipe[dir]) {
 		uint32_t n = p->pipe[(*pipes_used)++];
 		struct cman_pipe *pipe = &p->c->pipes[n];
-		int pending = 0;
 
-		if (!ioctl(p->fds[*at], FIONREAD, &pending))
-			p->t->in_flight += (uint64_t)pending;
-		pipe->wfd = (int)numbers[*at + 1];
-		__atomic_store_n(&pipe->rfd, (int)numbers[*at], __ATOMIC_RELEASE);
+		pipe->wfd = (int)p->take.number[*at + 1];
+		__atomic_store_n(&pipe->rfd, (int)p->take.number[*at], __ATOMIC_RELEASE);
 		*at += 2;
 		s->bound[dir] = CMAN_BOUND_PIPE | n;
 	} else if (ws->buffer[dir]) {
@@ -184,63 +162,58 @@ static void fill_flow(struct parcel *p, struct cman_slot *s, uint32_t i, int dir
 		memcpy(p->c->buffers + (size_t)own * CMAN_BUFFER_SIZE, ws->buffer[dir],
 		       ws->buffer_len[dir]);
 		s->bound[dir] = CMAN_BOUND_BUFFER | own;
-		p->t->in_flight += ws->buffer_len[dir];
 	}
 }
 
 /* The slots are ours while RESERVED; PREPARED is stored last. */
-static int fill(struct parcel *p)
+static int fill(struct parcel_in *p)
 {
-	struct manager *m = p->t->m;
-	uint32_t now_s = (uint32_t)(cman_now_ns() / 1000000000u), at = 0, k = 0, pipes_used = 0;
-	const uint32_t *numbers = p->take.number;
-	struct cman_wire_session ws;
-	size_t cursor = 0;
+	struct manager *m = p->m;
+	uint32_t now_s = (uint32_t)(cman_now_ns() / 1000000000u), at = 0, pipes_used = 0;
 
-	while (!cman_frame_next_session(&p->parsed, &cursor, &ws)) {
+	for (uint32_t k = 0; k < p->n; k++) {
+		const struct cman_wire_session *ws = &p->session[k];
 		uint32_t i = p->slot[k];
 		struct cman_slot *s = &p->c->slots[i];
-		int service = publish_service_index(m, ws.service, ws.service_len);
-		int listener = publish_listener_index(m, ws.listener, ws.listener_len);
+		int service = publish_service_index(m, ws->service, ws->service_len);
+		int listener = publish_listener_index(m, ws->listener, ws->listener_len);
 		int rule;
 
 		if (service < 0)
 			return service;
 		memset(s, 0, sizeof(*s));
 		s->state = CMAN_SLOT_RESERVED;
-		s->eof = ws.eof;
-		s->flags = ws.flags;
+		s->eof = ws->eof;
+		s->flags = ws->flags | p->carrier->slot_flags;
 		s->service = (__u16)service;
 		s->listener = (__u16)(listener < 0 ? 0 : listener);
-		s->target = target_index(&m->maps.services[service], &ws);
+		s->target = target_index(&m->maps.services[service], ws);
 		s->client_cookie = cman_sock_cookie(p->fds[at]);
 		s->server_cookie = cman_sock_cookie(p->fds[at + 1]);
-		s->client_fd = (int)numbers[at];
-		s->server_fd = (int)numbers[at + 1];
+		s->client_fd = (int)p->take.number[at];
+		s->server_fd = (int)p->take.number[at + 1];
 		at += 2;
 		for (int dir = 0; dir < 2; dir++)
-			fill_flow(p, s, i, dir, &ws, numbers, &at, &pipes_used);
-		s->id = ws.id;
-		s->created_s = now_s - ws.age_s;
-		s->active_s = now_s - ws.idle_s;
-		s->handovers = (__u16)(ws.handovers + 1);
+			fill_flow(p, s, i, dir, ws, &at, &pipes_used);
+		s->id = ws->id;
+		s->created_s = now_s - ws->age_s;
+		s->active_s = now_s - ws->idle_s;
+		s->handovers = (__u16)(ws->handovers + 1);
 		s->batch = (__u16)p->id;
-		s->client_port = ws.client_port;
-		memcpy(s->client_addr, ws.client_addr, 16);
+		s->client_port = ws->client_port;
+		memcpy(s->client_addr, ws->client_addr, 16);
 		rule = cman_rules_find(m->maps.ruletab, m->maps.instance->nrules, (uint32_t)service,
 				       s->client_addr);
 		s->rule = (__u16)(rule < 0 ? 0 : rule + 1);
-		p->session[k] = s->id;
 		CMAN_CRASH(TARGET_FILLED);
 		__atomic_store_n(&s->state, CMAN_SLOT_PREPARED, __ATOMIC_RELEASE);
-		k++;
 	}
 	return 0;
 }
 
 static void on_taken(struct keeper_request *r, void *arg)
 {
-	struct parcel *p = arg;
+	struct parcel_in *p = arg;
 
 	CMAN_CRASH(TARGET_TAKEN);
 	if (r->err) {
@@ -258,7 +231,7 @@ static void on_taken(struct keeper_request *r, void *arg)
 
 static void on_reserved(struct order *o, void *arg)
 {
-	struct parcel *p = arg;
+	struct parcel_in *p = arg;
 
 	CMAN_CRASH(TARGET_RESERVED);
 	if (o->status) {
@@ -300,10 +273,12 @@ static struct cell *emptiest(struct manager *m)
 
 static void import(struct target *t, uint64_t id)
 {
-	struct parcel *p = parcel_of(t, id);
+	struct parcel_in *p = parcel_of(t, id);
 
-	if (!p)
+	if (!p) { /* it was not understood, or there was no memory for it */
+		event(t, CMAN_EV_IMPORTED, id, false);
 		return;
+	}
 	CMAN_CRASH(TARGET_IMPORT);
 	p->c = emptiest(t->m);
 	p->importing = true;
@@ -317,83 +292,57 @@ static void import(struct target *t, uint64_t id)
 	cell_order(p->c, &p->order);
 }
 
-/* Keeps a copy of the frame and its descriptors until the machine says IMPORT. */
-static bool parcel_keep(struct target *t, uint64_t id, const struct cman_frame *f, const int *fds)
+/* Keeps what came until the machine says IMPORT. The descriptors are the parcel's if it does. */
+static bool parcel_keep(struct target *t, uint64_t id, const struct cman_frame *f, int *fds)
 {
-	struct parcel *p = parcel_of(t, 0);
-	struct cman_wire_session ws;
-	const char *why;
-	size_t cursor = 0;
+	struct parcel_in *p = parcel_of(t, 0);
+	const char *why = "";
 
 	if (!p)
 		return false;
 	memset(p, 0, sizeof(*p));
-	p->t = t;
-	p->frame_len = CMAN_FRAME_HEADER + f->length;
-	p->frame = malloc(p->frame_len);
-	if (!p->frame)
+	p->m = t->m;
+	p->peer = &t->peer;
+	p->carrier = t->peer.carrier;
+	if (p->carrier->unpack(p, f, fds, &why)) {
+		event_add(t->m, LOG_WARNING, "a batch cannot be taken: %s", why);
 		return false;
-	memcpy(p->frame, f->payload - CMAN_FRAME_HEADER, p->frame_len);
-	if (cman_frame_parse(p->frame, p->frame_len, &p->parsed, &why)) {
-		free(p->frame);
-		p->frame = NULL;
-		return false;
-	}
-	while (!cman_frame_next_session(&p->parsed, &cursor, &ws)) {
-		p->n++;
-		p->npipes += ws.pipe[0] + ws.pipe[1];
 	}
 	cman_frame_u64(f, CMAN_TAG_TIME_NS, &p->frozen_ns);
 	p->id = id;
-	p->nfds = f->nfds;
-	memcpy(p->fds, fds, f->nfds * sizeof(*fds));
 	return true;
 }
 
 /* ---- activate, discard ---- */
 
-static void remember_blackout(struct target *t, uint32_t us, uint32_t n)
-{
-	if (t->nblackout + n > t->blackout_size) {
-		uint32_t size = (t->nblackout + n) * 2;
-		uint32_t *more = realloc(t->blackout_us, size * sizeof(*more));
-
-		if (!more)
-			return;
-		t->blackout_us = more;
-		t->blackout_size = size;
-	}
-	for (uint32_t k = 0; k < n; k++)
-		t->blackout_us[t->nblackout++] = us;
-}
-
 static void on_activated(struct order *o, void *arg)
 {
-	struct parcel *p = arg;
+	struct parcel_in *p = arg;
 	uint64_t id = p->id, silent = cman_now_ns() - p->frozen_ns;
 
 	(void)o;
 	CMAN_CRASH(TARGET_ACTIVATED);
 	if (p->frozen_ns)
-		remember_blackout(p->t, (uint32_t)(silent / 1000), p->n);
+		gaps_add(&p->m->target->gaps, (uint32_t)(silent / 1000), p->n);
+	p->m->target->in_flight += p->in_flight;
 	parcel_free(p);
-	event(p->t, CMAN_EV_ACTIVATED, id, true);
+	event(p->m->target, CMAN_EV_ACTIVATED, id, true);
 }
 
 static void on_discarded(struct order *o, void *arg)
 {
-	struct parcel *p = arg;
+	struct parcel_in *p = arg;
 	uint64_t id = p->id;
 
 	(void)o;
 	parcel_free(p);
-	event(p->t, CMAN_EV_DISCARDED, id, true);
+	event(p->m->target, CMAN_EV_DISCARDED, id, true);
 }
 
 static void end_parcel(struct target *t, uint64_t id, enum cman_order op,
 		       void (*done)(struct order *o, void *arg))
 {
-	struct parcel *p = parcel_of(t, id);
+	struct parcel_in *p = parcel_of(t, id);
 
 	if (!p)
 		return;
@@ -401,7 +350,8 @@ static void end_parcel(struct target *t, uint64_t id, enum cman_order op,
 	p->order.op = op;
 	p->order.n = p->n;
 	memcpy(p->order.slot, p->slot, sizeof(p->slot));
-	memcpy(p->order.id, p->session, sizeof(p->session));
+	for (uint32_t k = 0; k < p->n; k++)
+		p->order.id[k] = p->session[k].id;
 	p->order.done = done;
 	p->order.arg = p;
 	CMAN_CRASH(TARGET_ACTIVATE);
@@ -430,6 +380,14 @@ static void start(struct target *t)
 {
 	struct manager *m = t->m;
 
+	if (t->peer.remote) {
+		bool ok = remote_arrive(t->peer.remote);
+
+		if (!ok)
+			snprintf(t->why, sizeof(t->why), "the addresses cannot be held here");
+		event(t, CMAN_EV_STARTED, 0, ok);
+		return;
+	}
 	if (!m->ncells && instance_start_beside(m)) {
 		snprintf(t->why, sizeof(t->why), "the new instance could not start");
 		event(t, CMAN_EV_STARTED, 0, false);
@@ -475,7 +433,14 @@ static bool name_is_ours(struct target *t)
 static void take_name(struct target *t)
 {
 	struct manager *m = t->m;
-	int err = name_is_ours(t) ? instance_claim_name(m) : -ECANCELED;
+	int err;
+
+	if (t->peer.remote) {
+		t->named_ns = cman_now_ns();
+		event(t, CMAN_EV_NAME_TAKEN, 0, true);
+		return;
+	}
+	err = name_is_ours(t) ? instance_claim_name(m) : -ECANCELED;
 
 	if (err)
 		event_add(m, LOG_ERR, "cannot take the name %s: %s", m->alias, strerror(-err));
@@ -486,20 +451,6 @@ static void take_name(struct target *t)
 }
 
 /* ---- the end ---- */
-
-static int compare_u32(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static json_int_t percentile(const struct target *t, unsigned int permille)
-{
-	if (!t->nblackout)
-		return 0;
-	return t->blackout_us[(uint64_t)(t->nblackout - 1) * permille / 1000];
-}
 
 static uint64_t refused_here(const struct manager *m)
 {
@@ -531,19 +482,17 @@ json_t *target_report(struct manager *m)
 		json_array_append_new(left, json_pack("{s:s,s:s}", "id", id, "reason",
 						      t->left[k].reason));
 	}
-	qsort(t->blackout_us, t->nblackout, sizeof(*t->blackout_us), compare_u32);
-	report = json_pack("{s:s,s:s,s:i,s:o,s:i,s:I,s:f,s:f,s:{s:I,s:I,s:I},s:I,s:{s:i,s:s,s:b},"
+	report = json_pack("{s:s,s:s,s:i,s:o,s:i,s:I,s:f,s:f,s:o,s:I,s:{s:i,s:s,s:b},"
 			   "s:{s:i,s:s}}",
-			   "instance", m->alias, "via", "fd", "moved", (int)t->h.moved, "left",
-			   left, "failed", (int)t->h.failed, "new_connections_refused",
-			   (json_int_t)refused_here(m), "duration_ms",
+			   "instance", m->alias, "via", t->peer.carrier->name, "moved",
+			   (int)t->h.moved, "left", left, "failed", (int)t->h.failed,
+			   "new_connections_refused", (json_int_t)refused_here(m), "duration_ms",
 			   (double)((t->over_ns - t->begun_ns) / 1000) / 1e3, "moving_ms",
 			   t->named_ns ? (double)((t->over_ns - t->named_ns) / 1000) / 1e3 : 0.0,
-			   "blackout_us", "p50", percentile(t, 500), "p99", percentile(t, 990),
-			   "max", percentile(t, 1000), "bytes_in_flight", (json_int_t)t->in_flight,
-			   "old", "pid", (int)t->peer.pid, "version", t->peer.release, "exited",
-			   (int)t->old_exited, "new", "pid", (int)getpid(), "version",
-			   cman_version);
+			   "blackout_us", gaps_json(&t->gaps), "bytes_in_flight",
+			   (json_int_t)t->in_flight, "old", "pid", (int)t->peer.pid, "version",
+			   t->peer.release, "exited", (int)t->old_exited, "new", "pid",
+			   (int)getpid(), "version", cman_version);
 	return report;
 }
 
@@ -571,6 +520,8 @@ static void final(struct target *t)
 	if (t->over)
 		return;
 	t->over = true;
+	if (!t->m->guard)
+		repair_tools_close(t->m);
 	timer_end(&t->exit_timer);
 	/* under this name now, in the place of the other release's */
 	cman_hold_apply(&t->m->maps);
@@ -605,6 +556,28 @@ static void fail_start(struct target *t)
 	}
 }
 
+/* From another host. What has arrived stays; without a session there is nothing to stay for. */
+static void far_over(struct target *t)
+{
+	struct manager *m = t->m;
+
+	t->over = true;
+	timer_end(&t->tick);
+	t->ok = t->ok && !t->h.cancel_sent && !t->h.cancel_seen;
+	if (t->ok && t->h.named)
+		remote_arrived(t->peer.remote);
+	else if (!instance_sessions_of(m, t->peer.remote->service))
+		remote_turn_back(t->peer.remote);
+	m->maps.instance->state = CMAN_RUNNING;
+	event_add(
+		m, t->ok ? LOG_NOTICE : LOG_WARNING,
+		t->ok ? "took %u sessions and their addresses over from another host (release %s)" :
+			"a move from another host was broken off: %u sessions had arrived "
+			"(release %s)",
+		t->h.moved, t->peer.release);
+	answer_waiting(t);
+}
+
 static void over(struct target *t, bool ok)
 {
 	struct manager *m = t->m;
@@ -612,6 +585,10 @@ static void over(struct target *t, bool ok)
 	t->ok = ok;
 	t->over_ns = cman_now_ns();
 	CMAN_CRASH(TARGET_FINISHED);
+	if (t->peer.remote) {
+		far_over(t);
+		return;
+	}
 	if (!t->h.named && !t->h.peer_dead && !t->swapped) {
 		if (!t->why[0])
 			snprintf(t->why, sizeof(t->why), "the running instance broke it off");
@@ -656,20 +633,50 @@ static void take_left(struct target *t, const struct cman_frame *f)
 	}
 }
 
+/* Its cell may have died as a whole since it was prepared: the source still has it then. */
+static bool still_there(const struct parcel_in *p)
+{
+	for (uint32_t k = 0; k < p->n; k++) {
+		const struct cman_slot *s = &p->c->slots[p->slot[k]];
+
+		if (s->state != CMAN_SLOT_PREPARED || s->id != p->session[k].id)
+			return false;
+	}
+	return true;
+}
+
 static void decide(struct target *t, const struct cman_effect *e)
 {
 	struct cman_journal *j = e->value == CMAN_REG_TAKE ? &t->peer.journal : &t->m->journal;
 	struct cman_event ev = { .type = CMAN_EV_DECIDED, .id = e->id };
+	struct parcel_in *p = parcel_of(t, e->id);
 
-	ev.value = journal_settle(j, e->id, e->value);
+	if (e->value == CMAN_REG_LIVE && p && !still_there(p)) {
+		ev.value = journal_settle(j, e->id, CMAN_REG_DROP);
+		feed(t, ev);
+		return;
+	}
+	if (e->value == CMAN_REG_LIVE && p)
+		p->carrier->wake(p);
+	/* the journal of another host is out of reach: without a COMMIT it is not ours */
+	ev.value = t->peer.remote && e->value == CMAN_REG_TAKE ? CMAN_REG_ABORT :
+								 journal_settle(j, e->id, e->value);
+	if (e->value == CMAN_REG_LIVE && ev.value == CMAN_REG_LIVE && p)
+		p->carrier->live(p);
 	CMAN_CRASH(TARGET_LIVE);
 	feed(t, ev);
 }
 
 static void run(struct target *t, const struct cman_effect *e)
 {
+	struct parcel_in *p;
+
 	switch (e->type) {
 	case CMAN_EF_SEND:
+		if (t->peer.remote && e->frame == CMAN_FRAME_READY) {
+			remote_send_ready(t->peer.remote, &t->peer);
+			break;
+		}
 		peer_send_simple(&t->peer, (enum cman_frame_type)e->frame, e->id,
 				 e->rollback || t->h.rollback);
 		if (e->frame == CMAN_FRAME_PREPARED)
@@ -701,10 +708,12 @@ static void run(struct target *t, const struct cman_effect *e)
 		end_parcel(t, e->id, CMAN_ORDER_ACTIVATE, on_activated);
 		break;
 	case CMAN_EF_DISCARD:
+		if ((p = parcel_of(t, e->id)))
+			p->carrier->discard(p);
 		end_parcel(t, e->id, CMAN_ORDER_DISCARD, on_discarded);
 		break;
 	case CMAN_EF_RESCUE:
-		if (t->m->ncells) {
+		if (t->m->ncells && !t->peer.remote) {
 			instance_claim_steering(t->m);
 			instance_claim_name(t->m);
 			instance_ready(t->m);
@@ -784,6 +793,8 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 	t->quiet = 0;
 	switch (f->type) {
 	case CMAN_FRAME_HELLO:
+		if (t->peer.remote)
+			break; /* it has said OFFER */
 		why = peer_check_hello(&t->peer, f);
 		cman_frame_u32(f, CMAN_TAG_SESSIONS, &t->expected);
 		if (!why && t->peer.journal.fd < 0 &&
@@ -795,6 +806,8 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 			event(t, CMAN_EV_HELLO, 0, false);
 		}
 		t->hello_seen = !why;
+		if (!why && t->peer.carrier == &carrier_repair)
+			repair_prepare(t->m);
 		return;
 	case CMAN_FRAME_LISTENERS:
 		if (t->hello_seen) {
@@ -808,10 +821,15 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 		peer_close(&t->peer);
 		feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
 		return;
+	case CMAN_FRAME_IMAGE:
+		if (!peer_collect(&t->peer, f))
+			return;
+		break; /* the machine refuses it */
 	case CMAN_FRAME_BATCH:
+	case CMAN_FRAME_IMAGES:
 		ev = peer_event(f);
 		if (!parcel_of(t, ev.id) && parcel_keep(t, ev.id, f, fds)) {
-			struct parcel *p = parcel_of(t, ev.id);
+			struct parcel_in *p = parcel_of(t, ev.id);
 
 			feed(t, ev);
 			if (p->id == ev.id && !p->c) /* not wanted: a repeat, or out of order */
@@ -826,6 +844,8 @@ static void on_frame(void *arg, const struct cman_frame *f, int *fds)
 		close(fds[i]);
 	if (f->type == CMAN_FRAME_DONE)
 		take_left(t, f);
+	if (f->type == CMAN_FRAME_NAMED && t->peer.remote)
+		remote_ports(t->peer.remote, f);
 	feed(t, peer_event(f));
 }
 
@@ -967,7 +987,7 @@ int target_begin(struct manager *m)
 		t->peer.pid = pid;
 	ready_peer(t);
 	CMAN_CRASH(TARGET_HELLO);
-	peer_hello(&t->peer, m->opt.via, 0);
+	peer_hello(&t->peer, m->opt.via ? m->opt.via : m->ic->handover, 0);
 	return 0;
 }
 
@@ -983,7 +1003,7 @@ static void target_forget(struct manager *m)
 	timer_end(&t->exit_timer);
 	timer_end(&t->progress_timer);
 	timer_end(&t->tick);
-	free(t->blackout_us);
+	gaps_free(&t->gaps);
 	free(t->left);
 	free(t);
 	m->target = NULL;
@@ -1002,7 +1022,7 @@ void target_swap(struct manager *m, struct peer *peer)
 	source_forget(m);
 	ready_peer(t);
 	t->hello_seen = true;
-	peer_hello(&t->peer, CMAN_VIA_FD, 0);
+	peer_hello(&t->peer, t->peer.carrier->choice, 0);
 }
 
 bool target_cancel(struct manager *m, bool rollback)
@@ -1068,4 +1088,62 @@ void target_wait(struct manager *m, struct client *c)
 	}
 	if (!t->progress_timer)
 		t->progress_timer = timer_begin(m, on_progress, 200, 200, t);
+}
+
+/* ---- from another host ---- */
+
+void target_offered(struct manager *m, struct cman_chan *chan, const struct cman_frame *f)
+{
+	const uint8_t *bytes;
+	const char *why = NULL;
+	struct remote *r = NULL;
+	struct peer peer;
+	struct target *t;
+	uint8_t min, max;
+	size_t n;
+
+	peer_init(&peer, m, chan);
+	peer.carrier = &carrier_repair;
+	if (m->stopping || !m->ncells || m->is_old)
+		why = "the instance is starting or ending";
+	else if (!target_over(m) || source_active(m))
+		why = "another migration is running there";
+	else if (cman_frame_range(f, &min, &max) ||
+		 cman_wire_choose(min, max, CMAN_WIRE_MIN, CMAN_WIRE_MAX) < 0)
+		why = "no version of the handover protocol in common";
+	else
+		r = remote_take(m, f, &why);
+	if (!r || !(t = target_new(m))) {
+		event_add(m, LOG_WARNING, "a move from another host was refused: %s", why);
+		peer_reject(&peer, why);
+		peer_fini(&peer);
+		free(r);
+		return;
+	}
+	target_forget(m);
+	source_forget(m);
+	m->target = t;
+	peer.remote = r;
+	if (!cman_frame_bytes(f, CMAN_TAG_RELEASE, &bytes, &n))
+		snprintf(peer.release, sizeof(peer.release), "%.*s", (int)n, (const char *)bytes);
+	cman_frame_u32(f, CMAN_TAG_PID, &peer.remote_pid);
+	cman_frame_u32(f, CMAN_TAG_SESSIONS, &t->expected);
+	peer_move(&t->peer, &peer);
+	ready_peer(t);
+	m->maps.instance->state = CMAN_MIGRATING;
+	event_add(m, LOG_NOTICE, "another host (release %s) hands services over", t->peer.release);
+	peer_hello(&t->peer, CMAN_VIA_REPAIR, 0);
+	event(t, CMAN_EV_HELLO, 0, true);
+}
+
+enum cman_register target_resolve(struct manager *m, uint64_t batch)
+{
+	struct target *t = m->target;
+
+	/* whoever asks on a new channel has lost the old one */
+	if (t && t->peer.remote && t->peer.open && parcel_of(t, batch)) {
+		peer_close(&t->peer);
+		feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
+	}
+	return journal_settle(&m->journal, batch, CMAN_REG_DROP);
 }

@@ -73,6 +73,13 @@ void cman_crash_init(struct cman_instance *instance, struct cman_cell *cell)
 	__atomic_store_n(&armed->crash_point, early->crash_point, __ATOMIC_RELEASE);
 }
 
+uint32_t cman_crash_ms(const char *variable, uint32_t ms)
+{
+	const char *value = getenv(variable);
+
+	return value && atoi(value) > 0 ? (uint32_t)atoi(value) : ms;
+}
+
 void cman_crash_here(enum cman_crash_point point)
 {
 	if (!armed || __atomic_load_n(&armed->crash_point, __ATOMIC_ACQUIRE) != point)

@@ -8,6 +8,8 @@
 #ifndef CMAN_SYS_CRASH_H
 #define CMAN_SYS_CRASH_H
 
+#include <stdint.h>
+
 #include "bpf/cman_maps.h"
 
 /* clang-format off */
@@ -24,6 +26,10 @@
 	X(SPLICE_BOUND) X(SPLICE_IN) X(SPLICE_OUT) X(SPLICE_POSITION) X(SPLICE_UNBOUND) \
 	X(PIPE_MARKED) X(PIPE_MADE) X(PIPE_STORED) \
 	X(EOF_READ) X(EOF_SHUTDOWN) X(EOF_STORED) \
+	/* relay in the kernel */ \
+	X(KERNEL_MARKED) X(KERNEL_LEG) X(KERNEL_HOLD) X(KERNEL_RUN) X(KERNEL_ENTERED) \
+	X(KERNEL_EOF) X(KERNEL_EOF_STORED) X(KERNEL_OVER) X(KERNEL_END) X(KERNEL_ENDED) \
+	X(KERNEL_GAGGED) X(KERNEL_DRAINED) X(KERNEL_FORGET) X(KERNEL_POSITION) X(KERNEL_LEFT) \
 	/* close */ \
 	X(CLOSE_STATE) X(CLOSE_PIPE) X(CLOSE_CLIENT) X(CLOSE_CLIENT_STORED) X(CLOSE_SERVER) \
 	X(CLOSE_SERVER_STORED) X(CLOSE_FREE) \
@@ -48,6 +54,11 @@
 	X(TARGET_RENAMED_FOLDER) X(TARGET_RENAMED_PINS) X(TARGET_RENAMED_RUN) X(TARGET_IMPORT) X(TARGET_RESERVED) \
 	X(TARGET_TAKEN) X(TARGET_FILLED) X(TARGET_PREPARED) X(TARGET_PREPARED_SENT) X(TARGET_LIVE) \
 	X(TARGET_ACTIVATE) X(TARGET_ACTIVATED) X(TARGET_COMMITTED) X(TARGET_FINISHED) \
+	/* handover by TCP_REPAIR, in the managers */ \
+	X(REPAIR_CLOSED) X(REPAIR_EXPORTED) X(REPAIR_WRITTEN) X(REPAIR_GONE) X(REPAIR_OPEN) \
+	X(REPAIR_IMPORTED) X(REPAIR_AWAKE) \
+	X(RESTORE_EVICTED) X(RESTORE_IMPORTED) X(RESTORE_TAKEN) X(RESTORE_FILLED) X(RESTORE_LIVE) \
+	X(RESTORE_OPEN) \
 	X(RESCUE_STOPPED) X(RESCUE_FDS) X(RESCUE_KILLED) X(RESCUE_IMPORTED)
 /* clang-format on */
 
@@ -69,7 +80,10 @@ enum cman_crash_point {
 void cman_crash_init(struct cman_instance *instance, struct cman_cell *cell);
 void cman_crash_here(enum cman_crash_point point);
 #define CMAN_CRASH(name) cman_crash_here(CMAN_CRASH_##name)
+/* A time that a test may shorten: the environment's @variable, or @ms. */
+uint32_t cman_crash_ms(const char *variable, uint32_t ms);
 #else
+#define cman_crash_ms(variable, ms)	(ms)
 #define cman_crash_init(instance, cell) ((void)(instance), (void)(cell))
 #define CMAN_CRASH(name) \
 	do { \

@@ -21,6 +21,7 @@
 #define RESERVED     (256 * 1024)
 #define MAGIC	     0x434d4a31u /* "CMJ1" */
 #define LOCK_WAIT_MS 2000
+#define READ_TRIES   5
 
 struct record {
 	uint32_t magic;
@@ -201,12 +202,31 @@ static int append(struct cman_journal *j, uint64_t id, enum cman_register value,
 	return 0;
 }
 
+/*
+ * Without the lock: a record may be half written when it is read, and be followed by the next one when
+ * the rest is. That is over when it is read again; damage stays.
+ */
+static int catch_up_unlocked(struct cman_journal *j)
+{
+	static const struct timespec pause = { .tv_nsec = 1000000 };
+	int err = -EBADMSG;
+
+	for (int i = 0; i < READ_TRIES && err == -EBADMSG; i++) {
+		if (i)
+			nanosleep(&pause, NULL);
+		err = catch_up(j);
+	}
+	return err;
+}
+
 static int lock(struct cman_journal *j, int how)
 {
 	static const struct timespec pause = { .tv_nsec = 20000 };
 	struct timespec start = { 0 }, now;
 	int err;
 
+	if (j->read_only)
+		return how == LOCK_EX ? -EPERM : catch_up_unlocked(j);
 	while (flock(j->fd, how | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
@@ -226,18 +246,20 @@ static int lock(struct cman_journal *j, int how)
 
 static void unlock(struct cman_journal *j)
 {
-	flock(j->fd, LOCK_UN);
+	if (!j->read_only)
+		flock(j->fd, LOCK_UN);
 }
 
 /* --- interface */
 
-int cman_journal_open(const char *path, struct cman_journal *ret_journal)
+static int open_as(const char *path, bool read_only, struct cman_journal *ret_journal)
 {
-	struct cman_journal j = { .fd = -1 };
+	struct cman_journal j = { .fd = -1, .read_only = read_only };
+	int how = read_only ? O_RDONLY : O_RDWR | O_CREAT;
 	struct stat st;
 	int err;
 
-	j.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	j.fd = open(path, how | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (j.fd < 0)
 		return -errno;
 	j.index = calloc(1, sizeof(*j.index));
@@ -248,7 +270,8 @@ int cman_journal_open(const char *path, struct cman_journal *ret_journal)
 	else if (!S_ISREG(st.st_mode))
 		err = -EBADMSG;
 	else
-		err = fallocate(j.fd, FALLOC_FL_KEEP_SIZE, 0, RESERVED) < 0 && errno != EOPNOTSUPP ?
+		err = !read_only && fallocate(j.fd, FALLOC_FL_KEEP_SIZE, 0, RESERVED) < 0 &&
+				      errno != EOPNOTSUPP ?
 			      -errno :
 			      0;
 	if (!err)
@@ -257,12 +280,14 @@ int cman_journal_open(const char *path, struct cman_journal *ret_journal)
 		/* no record, but bytes: only what a killed first write can leave */
 		if (!j.index->n) {
 			uint32_t magic = MAGIC;
-			char head[2 * sizeof(struct record)];
+			struct record head[2];
 			ssize_t n = read_full(j.fd, head, sizeof(head), 0);
 
 			if (n < 0)
 				err = (int)n;
-			else if (n > (ssize_t)sizeof(struct record) ||
+			else if (read_only && n >= (ssize_t)sizeof(*head) && record_valid(head))
+				err = 0; /* written since */
+			else if (n > (ssize_t)sizeof(*head) ||
 				 memcmp(head, &magic, n < 4 ? (size_t)n : 4))
 				err = -EBADMSG;
 		}
@@ -274,6 +299,16 @@ int cman_journal_open(const char *path, struct cman_journal *ret_journal)
 	}
 	*ret_journal = j;
 	return 0;
+}
+
+int cman_journal_open(const char *path, struct cman_journal *ret_journal)
+{
+	return open_as(path, false, ret_journal);
+}
+
+int cman_journal_open_read_only(const char *path, struct cman_journal *ret_journal)
+{
+	return open_as(path, true, ret_journal);
 }
 
 void cman_journal_close(struct cman_journal *j)

@@ -18,6 +18,7 @@
 #ifndef CMAN_SYS_JOURNAL_H
 #define CMAN_SYS_JOURNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,10 +29,18 @@ struct cman_journal_index;
 struct cman_journal {
 	int fd;
 	struct cman_journal_index *index; /* of the records read so far */
+	bool read_only;
 };
 
 /* Opens or makes the file (0600). 0 or -errno; -EBADMSG: not a journal, or a damaged one. */
 int cman_journal_open(const char *path, struct cman_journal *ret_journal);
+
+/*
+ * For who only looks: makes nothing, changes nothing, and takes no lock, so that it neither waits for
+ * anybody nor lets anybody wait. It sees the records that were whole when it read them. Also
+ * -ENOENT; write() and decide() are -EPERM.
+ */
+int cman_journal_open_read_only(const char *path, struct cman_journal *ret_journal);
 void cman_journal_close(struct cman_journal *j);
 
 /* Appends (id, value). 0 or -errno. */

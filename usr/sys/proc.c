@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <linux/bpf.h>
 #include <seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -160,11 +161,21 @@ static int filter(void)
 		SCMP_SYS(write),
 		SCMP_SYS(writev),
 	};
+	static const unsigned int bpf_commands[] = {
+		BPF_MAP_LOOKUP_ELEM,
+		BPF_MAP_UPDATE_ELEM,
+		BPF_MAP_DELETE_ELEM,
+		BPF_ITER_CREATE,
+	};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int err = ctx ? 0 : -ENOMEM;
 
 	for (size_t i = 0; !err && i < sizeof(allowed) / sizeof(*allowed); i++)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+	/* relaying in the kernel (usr/sys/splice.h): elements of maps that it has open, and its iterator */
+	for (size_t i = 0; !err && i < sizeof(bpf_commands) / sizeof(*bpf_commands); i++)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(bpf), 1,
+				       SCMP_A0_32(SCMP_CMP_EQ, bpf_commands[i]));
 	if (!err)
 		err = seccomp_load(ctx);
 	if (ctx)
@@ -193,10 +204,10 @@ int cman_proc_drop(uid_t uid, gid_t gid)
 int cman_proc_limit_manager(void)
 {
 	static const unsigned int kept[] = {
-		CAP_NET_ADMIN,	CAP_BPF,    CAP_PERFMON,      CAP_NET_BIND_SERVICE,
-		CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID,	      CAP_SETPCAP,
-		CAP_CHOWN,	CAP_KILL,   CAP_DAC_OVERRIDE, CAP_SYS_RESOURCE,
-		CAP_FOWNER,
+		CAP_NET_ADMIN,	CAP_BPF,     CAP_PERFMON,      CAP_NET_BIND_SERVICE,
+		CAP_SYS_PTRACE, CAP_SETUID,  CAP_SETGID,       CAP_SETPCAP,
+		CAP_CHOWN,	CAP_KILL,    CAP_DAC_OVERRIDE, CAP_SYS_RESOURCE,
+		CAP_FOWNER,	CAP_NET_RAW,
 	};
 
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)

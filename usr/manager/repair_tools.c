@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Helpers of the repair carrier that have BPF programs of their own: reading the state of many sockets
+ * (usr/sys/bulk.h), and giving imported ones their congestion window back (usr/sys/restore.h). They are
+ * loaded before the first session is frozen, and unloaded when the guard is: together they are the
+ * cost of being ready for a move.
+ */
+#include <stdlib.h>
+
+#include "usr/manager/repair.h"
+#include "usr/sys/bulk.h"
+#include "usr/sys/log.h"
+#include "usr/sys/restore.h"
+
+struct repair_tools {
+	struct cman_bulk *bulk;
+	struct cman_restore *restore; /* NULL: the kernel cannot */
+};
+
+static struct repair_tools *tools_get(struct manager *m)
+{
+	const char *why = "";
+
+	if (m->tools)
+		return m->tools;
+	m->tools = calloc(1, sizeof(*m->tools));
+	/* one thread: batches are small, and cells are forked from here */
+	if (!m->tools || cman_bulk_open(1, CMAN_BULK_AUTO, &m->tools->bulk))
+		abort();
+	if (cman_restore_open(&m->tools->restore, &why)) {
+		m->tools->restore = NULL;
+		cman_notice("sessions that move start with the kernel's initial window",
+			    "why=\"%s\"", why);
+	}
+	return m->tools;
+}
+
+struct cman_bulk *repair_bulk(struct manager *m)
+{
+	return tools_get(m)->bulk;
+}
+
+void repair_speed(struct manager *m, int fd, const struct cman_repair_image *leg)
+{
+	struct cman_restore *restore = tools_get(m)->restore;
+	bool restored;
+
+	if (restore)
+		cman_restore(restore, fd, leg, &restored);
+}
+
+void repair_prepare(struct manager *m)
+{
+	tools_get(m);
+}
+
+void repair_tools_close(struct manager *m)
+{
+	if (!m->tools)
+		return;
+	cman_bulk_free(m->tools->bulk);
+	if (m->tools->restore)
+		cman_restore_close(m->tools->restore);
+	free(m->tools);
+	m->tools = NULL;
+}
