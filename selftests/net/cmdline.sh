@@ -104,6 +104,7 @@ done <<'END'
 2|--check and --cancel exclude each other|migrate --check --cancel
 2|--check and --home exclude each other|migrate --check --home /opt
 2|--via and --cancel exclude each other|--via fd migrate --cancel
+2|--timeout and --check exclude each other|migrate --check --timeout 5
 2|--timeout and --cancel exclude each other|migrate --cancel --timeout 5
 2|--to needs a value: --to PEER|migrate --to
 2|--via fd: sessions move to another host by repair|migrate --to siteb --via fd

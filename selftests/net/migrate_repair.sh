@@ -66,7 +66,7 @@ rsts_seen() { diag "$(tcpdump -nr "$T/rst.pcap" 2> /dev/null | tail -n 12)"; }
 lost() {
 	{ for h in C B; do host $h nstat -asz TcpRetransSegs TcpExtTCPDSACKRecv; done
 	nstat -asz TcpRetransSegs TcpExtTCPDSACKRecv; } |
-		awk '/RetransSegs/ { n += $2 } /DSACKRecv/ { n -= $2 } END { print n > 0 ? n : 0 }'
+		awk '/RetransSegs/ { n += $2 } /DSACKRecv/ { n -= $2 } END { print (n > 0 ? n : 0) }'
 }
 moved() { # NAME: what the report says
 	diag "$1: moved $(report "$1" .moved) in $(report "$1" .duration_ms) ms, gap p50 $(

@@ -9,59 +9,11 @@
 . "$(dirname "$0")/../lib/tap.sh"
 run_in_own_netns "$@"
 . "$(dirname "$0")/lib_instance.sh"
-need_cmd openssl tcpdump
+. "$(dirname "$0")/lib_hosts.sh"
+need_cmd tcpdump
 MOVES=${MOVES:-20}
 
-for h in H1 H2 C B; do host_add $h; done
-host_join br0 H1 10.1.0.11/24 && host_join br0 H2 10.1.0.12/24 && host_join br0 C 10.1.0.2/24 &&
-	host_join br0 B 10.1.0.3/24 || bail "cannot join the hosts"
-for h in H1 H2 C B; do
-	host $h sysctl -qw net.ipv4.ip_local_port_range="32768 60999" net.ipv4.tcp_tw_reuse=1
-done
-
-# --- a CA, and a certificate for each node
-
-pki() {
-	openssl req -x509 -newkey rsa:2048 -nodes -keyout "$T/ca.key" -out "$T/ca.pem" -subj "/CN=test CA" -days 2 &&
-		for n in h1 h2; do
-			openssl req -newkey rsa:2048 -nodes -keyout "$T/$n.key" -out "$T/$n.csr" -subj "/CN=$n" &&
-				printf 'subjectAltName=DNS:%s.example\n' $n > "$T/$n.ext" &&
-				openssl x509 -req -in "$T/$n.csr" -CA "$T/ca.pem" -CAkey "$T/ca.key" -CAcreateserial \
-					-out "$T/$n.pem" -days 2 -extfile "$T/$n.ext" || return 1
-		done
-	chmod 600 "$T"/*.key
-}
-pki > "$T/pki.log" 2>&1 || bail "certificates: $(tail -n 3 "$T/pki.log")"
-
-conf_of() { # HOST PEER OWN-ADDRESS PEER-ADDRESS STANDBY
-	cat > "$T/$1.conf" <<END
-instance cman1 {
-    run_dir = "$T/run-$1"
-    gateways = 2
-    max_sessions = 3000
-    standby = $5
-    handover_listen = "$3:7710"
-    tls { certificate = "$T/$1.pem"  key = "$T/$1.key"  ca = "$T/ca.pem" }
-    peer $2 { address = "$4:7710"  name = "$2.example" }
-    floating vip { address = "10.1.0.100/32"  interface = "eth0" }
-    listener echo { address = "10.1.0.100:7001"  service = "echo" }
-    service echo { targets = { "10.1.0.3:9001" }  source = "10.1.0.100" }
-    listener probe { address = "10.1.0.100:7006"  service = "probe" }
-    service probe { targets = { "10.1.0.3:9006" }  source = "10.1.0.100" }
-    listener hold { address = "10.1.0.100:7002"  service = "hold" }
-    service hold { targets = { "10.1.0.3:9002" }  source = "10.1.0.100" }
-    listener source { address = "10.1.0.100:7003"  service = "source" }
-    service source { targets = { "10.1.0.3:9003" }  source = "10.1.0.100" }
-    listener sink { address = "10.1.0.100:7004"  service = "sink" }
-    service sink { targets = { "10.1.0.3:9004" }  source = "10.1.0.100" }
-}
-END
-}
-conf_of h1 h2 10.1.0.11 10.1.0.12 false
-conf_of h2 h1 10.1.0.12 10.1.0.11 true
-# at h1|h2 ARGUMENT…: cmanctl there
-at() { host "${1^^}" "$CTL" -f "$T/$1.conf" "${@:2}" < /dev/null; }
-
+two_hosts
 ON=B
 serve ECHO --listen 10.1.0.3:9001
 serve PROBED --listen 10.1.0.3:9006
@@ -73,11 +25,6 @@ for n in h1 h2; do
 	out=$(at $n startup 2>&1) || bail "startup on $n: $out"
 done
 
-holds() { [ -n "$(host "${1^^}" ip -o address show dev eth0 to 10.1.0.100)" ]; }
-nowhere_else() { # on exactly one side: on h1 or h2
-	holds "$1" && ! holds "$2" && [ -z "$(host "${2^^}" ip -o address show dev lo to 10.1.0.100)" ] &&
-		[ -z "$(host "${1^^}" ip -o address show dev lo to 10.1.0.100)" ]
-}
 ok "h1 has the floating address, h2 stands by" nowhere_else h1 h2
 # Every RST on the bridge, but those of the two managers' own channel, and of the short connections: the
 # prober says itself if one was reset

@@ -76,13 +76,13 @@ static enum ctl_exit cancel(struct ctl *c)
 
 enum ctl_exit ctl_verb_migrate(struct ctl *c)
 {
-	if (ctl_given(c, OPT_CHECK))
-		return check(c);
 	if (ctl_given(c, OPT_CANCEL) && ctl_given(c, OPT_VIA))
 		return ctl_usage(c, "--via and --cancel exclude each other");
 	if (ctl_given(c, OPT_TIMEOUT) && (ctl_given(c, OPT_CANCEL) || ctl_given(c, OPT_CHECK)))
 		return ctl_usage(c, "--timeout and --%s exclude each other",
 				 ctl_given(c, OPT_CANCEL) ? "cancel" : "check");
+	if (ctl_given(c, OPT_CHECK))
+		return check(c);
 	if (ctl_given(c, OPT_SERVICE) && !ctl_given(c, OPT_TO))
 		return ctl_usage(c, "--service needs --to PEER");
 	if (ctl_given(c, OPT_TO))

@@ -714,6 +714,12 @@ static void run_migrate_cancel(struct manager *m, struct client *c, json_t *requ
 	uint32_t moved = 0, left = 0, total = 0;
 	const char *phase;
 
+	if (rollback && (source_far(m) || target_far(m))) {
+		client_error(c, FAILED,
+			     "a move to another host is not rolled back: cancel it without "
+			     "--rollback, then move back from there with migrate --to");
+		return;
+	}
 	if (m->target && target_cancel(m, rollback)) {
 		target_progress(m, &moved, &total, &phase);
 		left = total > moved ? total - moved : 0;

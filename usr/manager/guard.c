@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "usr/manager/remote.h"
 #include "usr/manager/repair.h"
 #include "usr/sys/log.h"
 
@@ -34,6 +35,7 @@ struct guard {
 	size_t nforwarded, forwarded_size;
 	struct moving moving[CMAN_MAX_LISTENERS];
 	uint32_t nmoving;
+	bool far; /* adopted in the middle of a move to another host */
 };
 
 static void pins_of(const struct manager *m, const char *name, char *buf, size_t size)
@@ -92,11 +94,10 @@ static void on_tick(uv_timer_t *t)
 	cman_guard_pump(&gd->g);
 	renew(gd);
 	cman_guard_sweep(&gd->g);
+	images_sweep(gd->m);
 	cman_guard_each(&gd->g, count_one, &entries);
-	if (!entries && !gd->nown && !gd->nmoving && !source_active(gd->m) && !is_moving(gd->m)) {
-		images_clear(gd->m);
+	if (!entries && !gd->nown && !gd->nmoving && !source_active(gd->m) && !is_moving(gd->m))
 		guard_close(gd->m);
-	}
 }
 
 struct cman_guard *guard_get(struct manager *m, const char **why)
@@ -305,10 +306,13 @@ static void adopt_one(void *arg, const struct cman_tuple *tuple, const struct cm
 
 	if (entry->action == CMAN_GUARD_FORWARD)
 		keep(&gd->forwarded, &gd->nforwarded, &gd->forwarded_size, tuple, 1);
+	else if (entry->action == CMAN_GUARD_PARK && gd->far)
+		keep(&gd->own, &gd->nown, &gd->size, tuple, 1);
 }
 
 void guard_adopt(struct manager *m)
 {
+	struct destination to;
 	const char *why = "";
 	char path[192];
 
@@ -320,6 +324,8 @@ void guard_adopt(struct manager *m)
 			  why);
 		return;
 	}
+	/* the other host may take its time to say what became of what is parked */
+	m->guard->far = remote_moving_to(m, &to);
 	cman_guard_each(&m->guard->g, adopt_one, m->guard);
 	for (uint32_t i = 0; i < m->ic->nfloating; i++) {
 		const uint8_t *addr = m->ic->floating[i].address.addr;
@@ -336,4 +342,14 @@ void guard_adopt(struct manager *m)
 				      &was.hop);
 	}
 	renew(m->guard);
+}
+
+void guard_send_on(struct manager *m, const struct cman_tuple *tuple)
+{
+	const struct moving *a = m->guard ? moving_of(m->guard, tuple->local_addr) : NULL;
+
+	if (a && a->has_hop)
+		guard_forward(m, tuple, &a->hop);
+	else
+		guard_open(m, NULL, tuple, 1);
 }

@@ -66,22 +66,6 @@ void images_remove(struct manager *m, uint64_t batch)
 	unlink(path_of(m, m->name, batch, path, sizeof(path)));
 }
 
-void images_clear(struct manager *m)
-{
-	char path[256];
-	struct dirent *e;
-	DIR *d;
-
-	rundir_refresh(m);
-	d = opendir(rundir_path(m, m->name, "images", path, sizeof(path)));
-	if (!d)
-		return;
-	while ((e = readdir(d)))
-		if (e->d_name[0] != '.')
-			unlinkat(dirfd(d), e->d_name, 0);
-	closedir(d);
-}
-
 static int read_all(const char *path, uint8_t **ret_data, size_t *ret_len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;

@@ -188,10 +188,10 @@ struct manager {
 	uv_signal_t sigterm, sigint, sighup;
 
 	/* handover: at most one at a time */
-	struct source *source; /* giving away now */
-	struct target *target; /* taking now, or has taken: keeps the report */
-	bool is_old;	       /* gave its name away */
-	struct guard *guard;   /* NULL until sessions are moved by TCP_REPAIR */
+	struct source *source;	    /* giving away now */
+	struct target *target;	    /* taking now, or has taken: keeps the report */
+	bool is_old;		    /* gave its name away */
+	struct guard *guard;	    /* NULL until sessions are moved by TCP_REPAIR */
 	struct repair_tools *tools; /* NULL, like the guard */
 	struct floating *floating;
 	struct strays *strays;	  /* packets for addresses that have moved away are forwarded */
@@ -301,6 +301,7 @@ void source_progress(const struct manager *m, uint32_t *ret_moved, uint32_t *ret
 		     const char **ret_phase);
 
 bool source_active(const struct manager *m);
+bool source_far(const struct manager *m); /* active, to another host */
 /* Forgets a handover that is over, so that another can begin. */
 void source_forget(struct manager *m);
 /* Rollback: this side was the target, and gives the sessions back over the same channel. */
@@ -314,6 +315,7 @@ void target_swap(struct manager *m, struct peer *peer);
 int target_begin(struct manager *m);
 bool target_cancel(struct manager *m, bool rollback);
 bool target_over(const struct manager *m);
+bool target_far(const struct manager *m); /* not over, from another host */
 /* The report of the last migration, or NULL; phase and counts while it runs. */
 json_t *target_report(struct manager *m);
 void target_progress(const struct manager *m, uint32_t *ret_moved, uint32_t *ret_total,

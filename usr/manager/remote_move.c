@@ -446,9 +446,6 @@ struct remote *remote_take(struct manager *m, const struct cman_frame *f, const 
 		*why = "an address that would move is not a floating address of the target";
 		if (i < 0)
 			goto refuse;
-		*why = "the target has one of the floating addresses already";
-		if (floating_held(m, (uint32_t)i))
-			goto refuse;
 		add_floating(r, (uint32_t)i);
 	}
 	return r;

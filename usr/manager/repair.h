@@ -19,7 +19,6 @@
 
 int images_write(struct manager *m, uint64_t batch, const uint8_t *data, size_t len);
 void images_remove(struct manager *m, uint64_t batch);
-void images_clear(struct manager *m); /* no batch is on its way: of all */
 /* The file of a batch of @name; malloc'ed. -ENOENT: there is none. */
 int images_read(struct manager *m, const char *name, uint64_t batch, uint8_t **ret_data,
 		size_t *ret_len);
@@ -42,6 +41,8 @@ void guard_open(struct manager *m, const char *name, const struct cman_tuple *tu
 /* cman_guard_forward(); the entries stay until guard_forget_forwarded(). */
 void guard_forward(struct manager *m, const struct cman_tuple *tuple,
 		   const struct cman_guard_hop *hop);
+/* The same to where its address is moving; if it is not, it is opened. */
+void guard_send_on(struct manager *m, const struct cman_tuple *tuple);
 void guard_forget_forwarded(struct manager *m);
 /* cman_guard_address(), for as long as this manager lives. 0 or -errno. */
 int guard_address(struct manager *m, const uint8_t addr[16], enum cman_moving_mode mode,

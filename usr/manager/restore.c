@@ -534,7 +534,8 @@ void restore_release(struct manager *m, uint64_t batch, uint64_t session)
 	if (find_image(data, len, &one)) {
 		struct cman_tuple t[2] = { repair_tuple(&one.leg[0]), repair_tuple(&one.leg[1]) };
 
-		guard_open(m, NULL, t, 2);
+		guard_send_on(m, &t[0]);
+		guard_send_on(m, &t[1]);
 	}
 	for (int l = 0; l < 2; l++)
 		cman_image_drop(&one.leg[l]);

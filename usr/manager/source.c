@@ -448,6 +448,7 @@ static void give_name(struct source *s)
 					     .ok = remote_leave(s->peer.remote) });
 		return;
 	}
+	remote_close(m); /* the new one listens there */
 	m->maps.instance->accepting = 0;
 	m->maps.instance->state = CMAN_MIGRATING;
 	s->naming = m->ncells;
@@ -501,6 +502,7 @@ static void resume(struct source *s, bool certain)
 	cman_steer_take(&m->maps, m->name);
 	m->maps.instance->accepting = 1;
 	m->maps.instance->state = CMAN_RUNNING;
+	remote_listen(m);
 	instance_sync(m);
 	event_add(m, LOG_NOTICE, "instance %s of release %s goes on: %u sessions", m->alias,
 		  cman_version, instance_sessions(m));
@@ -610,9 +612,11 @@ static void far_over(struct source *s, bool ok)
 	if (ok && s->h.cancel_sent | s->h.cancel_seen) {
 		remote_stay(r);
 		if (!s->peer.why[0])
-			snprintf(s->peer.why, sizeof(s->peer.why), "%s",
-				 s->h.refusals ? "the target could not take the sessions; its log says why" :
-						 "it was cancelled");
+			snprintf(
+				s->peer.why, sizeof(s->peer.why), "%s",
+				s->h.refusals ?
+					"the target could not take the sessions; its log says why" :
+					"it was cancelled");
 		ok = false;
 	} else if (ok) {
 		remote_gone(r);
@@ -1005,6 +1009,57 @@ static uint64_t new_epoch(struct manager *m, uint64_t now_ns)
 	return now_ns / 1000000000u > epoch ? now_ns / 1000000000u : epoch + 1;
 }
 
+struct unfinished {
+	uint64_t *id;
+	size_t n, size;
+};
+
+static int collect_unfinished(void *arg, uint64_t id, enum cman_register value, uint32_t count,
+			      uint64_t time_ns)
+{
+	struct unfinished *u = arg;
+
+	(void)count;
+	(void)time_ns;
+	if (!(uint32_t)id || value < CMAN_REG_PARKED || value > CMAN_REG_TAKE)
+		return 0;
+	if (u->n == u->size) {
+		uint64_t *more = realloc(u->id, (u->size + 64) * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		u->id = more;
+		u->size += 64;
+	}
+	u->id[u->n++] = id;
+	return 0;
+}
+
+/*
+ * A slot knows only the low bits of its batch: records of an earlier handover that died must not be
+ * taken for those of this one. All of its slots are resolved (in_doubt()), so all of it is done.
+ */
+static int close_records(struct manager *m)
+{
+	struct unfinished u = { 0 };
+	int err = cman_journal_each(&m->journal, collect_unfinished, &u);
+
+	for (size_t k = 0; k < u.n && !err; k++)
+		err = cman_journal_write(&m->journal, u.id[k], CMAN_REG_DONE, 0);
+	free(u.id);
+	return err;
+}
+
+/* Sessions of an earlier handover are still on their way. */
+static bool in_doubt(const struct manager *m)
+{
+	for (uint32_t g = 0; g < m->ncells; g++)
+		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++)
+			if (m->cells[g].slots[i].state == CMAN_SLOT_LEAVING)
+				return true;
+	return false;
+}
+
 /* Takes the peer over. */
 static struct source *source_new(struct manager *m, struct peer *peer, uint64_t timeout_s)
 {
@@ -1012,6 +1067,7 @@ static struct source *source_new(struct manager *m, struct peer *peer, uint64_t 
 
 	if (!s)
 		return NULL;
+	journal_must(close_records(m));
 	s->m = m;
 	peer_move(&s->peer, peer);
 	s->begun_ns = cman_now_ns();
@@ -1059,6 +1115,8 @@ void source_begin(struct manager *m, struct cman_chan *chan, const struct cman_f
 		why = "another migration is running";
 	if (!why && m->target && !target_over(m))
 		why = "the instance is still taking over from its predecessor";
+	if (!why && in_doubt(m))
+		why = "what became of sessions of an earlier migration is not known yet";
 	if (why) {
 		event_add(m, LOG_WARNING, "a migration was refused before anything moved: %s", why);
 		peer_reject(&probe, why);
@@ -1133,6 +1191,8 @@ void source_offer(struct manager *m, struct remote *r, struct cman_chan *chan, u
 		why = "another migration is running";
 	else if (m->stopping || m->is_old)
 		why = "the instance is ending";
+	else if (in_doubt(m))
+		why = "what became of sessions of an earlier migration is not known yet";
 	else if (!guard_get(m, &guard)) /* it takes its time, and nobody waits for it yet */
 		why = guard;
 	else if (remote_note(m, r))
@@ -1158,4 +1218,9 @@ void source_offer(struct manager *m, struct remote *r, struct cman_chan *chan, u
 	event_add(m, LOG_NOTICE, "services move to %s", r->peer);
 	peer_watch(&s->peer);
 	remote_offer(r, &s->peer);
+}
+
+bool source_far(const struct manager *m)
+{
+	return source_active(m) && m->source->peer.remote;
 }

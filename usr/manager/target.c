@@ -522,6 +522,7 @@ static void final(struct target *t)
 	t->over = true;
 	if (!t->m->guard)
 		repair_tools_close(t->m);
+	remote_listen(t->m);
 	timer_end(&t->exit_timer);
 	/* under this name now, in the place of the other release's */
 	cman_hold_apply(&t->m->maps);
@@ -556,6 +557,11 @@ static void fail_start(struct target *t)
 	}
 }
 
+static bool was_cancelled(const struct target *t)
+{
+	return t->h.cancel_sent || t->h.cancel_seen;
+}
+
 /* From another host. What has arrived stays; without a session there is nothing to stay for. */
 static void far_over(struct target *t)
 {
@@ -563,10 +569,8 @@ static void far_over(struct target *t)
 
 	t->over = true;
 	timer_end(&t->tick);
-	t->ok = t->ok && !t->h.cancel_sent && !t->h.cancel_seen;
-	if (t->ok && t->h.named)
-		remote_arrived(t->peer.remote);
-	else if (!instance_sessions_of(m, t->peer.remote->service))
+	t->ok = t->ok && t->h.named && !was_cancelled(t);
+	if (!t->ok && !instance_sessions_of(m, t->peer.remote->service))
 		remote_turn_back(t->peer.remote);
 	m->maps.instance->state = CMAN_RUNNING;
 	event_add(
@@ -676,6 +680,11 @@ static void run(struct target *t, const struct cman_effect *e)
 		if (t->peer.remote && e->frame == CMAN_FRAME_READY) {
 			remote_send_ready(t->peer.remote, &t->peer);
 			break;
+		}
+		if (t->peer.remote && e->frame == CMAN_FRAME_FINISHED && !was_cancelled(t)) {
+			/* the source gives the addresses up when it hears this: they are here before */
+			remote_arrived(t->peer.remote);
+			CMAN_CRASH(TARGET_ANNOUNCED);
 		}
 		peer_send_simple(&t->peer, (enum cman_frame_type)e->frame, e->id,
 				 e->rollback || t->h.rollback);
@@ -1146,4 +1155,9 @@ enum cman_register target_resolve(struct manager *m, uint64_t batch)
 		feed(t, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
 	}
 	return journal_settle(&m->journal, batch, CMAN_REG_DROP);
+}
+
+bool target_far(const struct manager *m)
+{
+	return !target_over(m) && m->target->peer.remote;
 }
