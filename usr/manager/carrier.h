@@ -43,6 +43,7 @@ struct parcel_out {
 	uint64_t session[CMAN_BATCH];
 	struct cman_slot copy[CMAN_BATCH]; /* checked: the gateway could still write the slot */
 	uint64_t frozen_ns;
+	uint64_t in_flight; /* bytes between the legs, where the carrier knows */
 	struct order order;
 	struct keeper_request request;
 	struct cargo *cargo; /* the carrier's own; NULL: nothing */

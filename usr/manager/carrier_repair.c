@@ -15,8 +15,9 @@
  *	release: guard opens  <---- COMMITTED -----
  *		file goes
  *
- * Both are in one network namespace here, so the guard is the source's: it opens when the target has
- * the sockets, or when the source has made its own anew (thaw). What cannot be taken apart is
+ * In one network namespace the guard is the source's: it opens when the target has the sockets, or
+ * when the source has made its own anew (thaw). To another host (remote.h) each side has its own: the
+ * target's opens when a batch is live, the source's forwards from then on. What cannot be taken apart is
  * excused: it stays where it is, with the reason.
  */
 #include "usr/manager/carrier.h"
@@ -245,6 +246,7 @@ static int count(struct parcel_out *p, uint32_t k, const char **why)
 					  between.offset;
 		}
 		ws->buffer_len[dir] = between.remain;
+		p->in_flight += between.remain;
 	}
 	return err;
 }

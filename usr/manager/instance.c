@@ -46,6 +46,21 @@ uint32_t instance_sessions_of(const struct manager *m, const bool *service)
 	return n;
 }
 
+uint64_t instance_refused(const struct manager *m)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < m->ncells; i++)
+		n += m->maps.cells[i].refused;
+	for (uint32_t s = 0; s < m->ic->nservices; s++) {
+		struct cman_counters c;
+
+		if (!cman_steer_counters(&m->maps, s, &c))
+			n += c.no_listener + c.assign_failed;
+	}
+	return n;
+}
+
 void instance_sync(struct manager *m)
 {
 	for (uint32_t i = 0; i < m->ncells; i++)

@@ -43,7 +43,6 @@ struct remote {
 	struct cman_guard_hop hop[CMAN_MAX_LISTENERS];
 	bool has_hop[CMAN_MAX_LISTENERS];
 	struct client *client; /* waits for the report; NULL: gone, or answered */
-	int target_pid;
 };
 
 /* ---- floating.c: the floating addresses of the configuration ---- */
@@ -102,7 +101,7 @@ void remote_resolve(struct manager *m, const struct destination *to, uint64_t ba
 				 void *arg),
 		    void *arg);
 
-/* ---- source and target: the effects that differ (remote_source.c, remote_target.c) ---- */
+/* ---- source and target: the effects that differ (remote_move.c) ---- */
 
 /* S: new connections are forwarded from now on. False: they cannot be. */
 bool remote_leave(struct remote *r);

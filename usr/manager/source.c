@@ -47,7 +47,7 @@ struct source {
 	struct excuse *excuse; /* sessions that did not come along */
 	uint32_t nexcuses;
 	struct gaps gaps; /* what the sessions saw, when the other host cannot know */
-	uint64_t in_flight, named_ns;
+	uint64_t in_flight, named_ns, refused_before;
 	uint32_t half_open;
 	uint64_t alone_ns; /* since when nothing but half-open ones is left */
 	struct cman_event queue[64];
@@ -250,6 +250,7 @@ void source_thawed(struct parcel_out *p)
 
 void source_released(struct parcel_out *p)
 {
+	p->m->source->in_flight += p->in_flight;
 	gaps_add(&p->m->source->gaps, (uint32_t)((cman_now_ns() - p->frozen_ns) / 1000), p->n);
 	ended(p, CMAN_EV_RELEASED);
 }
@@ -636,8 +637,8 @@ static void far_over(struct source *s, bool ok)
 			"{s:s,s:s,s:s,s:i,s:o,s:i,s:i,s:f,s:f,s:o,s:I,s:{s:i,s:s,s:b},s:{s:i,s:s}}",
 			"instance", m->alias, "via", s->peer.carrier->name, "to", r->peer, "moved",
 			(int)s->h.moved, "left", left_json(s), "failed", (int)s->h.failed,
-			"new_connections_refused", 0, "duration_ms",
-			(double)((now - s->begun_ns) / 1000) / 1e3, "moving_ms",
+			"new_connections_refused", (int)(instance_refused(m) - s->refused_before),
+			"duration_ms", (double)((now - s->begun_ns) / 1000) / 1e3, "moving_ms",
 			(double)((now - s->named_ns) / 1000) / 1e3, "blackout_us",
 			gaps_json(&s->gaps), "bytes_in_flight", (json_int_t)s->in_flight, "old",
 			"pid", (int)getpid(), "version", cman_version, "exited", 0, "new", "pid",
@@ -1068,6 +1069,7 @@ static struct source *source_new(struct manager *m, struct peer *peer, uint64_t 
 	if (!s)
 		return NULL;
 	journal_must(close_records(m));
+	s->refused_before = instance_refused(m);
 	s->m = m;
 	peer_move(&s->peer, peer);
 	s->begun_ns = cman_now_ns();

@@ -452,21 +452,6 @@ static void take_name(struct target *t)
 
 /* ---- the end ---- */
 
-static uint64_t refused_here(const struct manager *m)
-{
-	uint64_t n = 0;
-
-	for (uint32_t i = 0; i < m->ncells; i++)
-		n += m->maps.cells[i].refused;
-	for (uint32_t s = 0; s < m->ic->nservices; s++) {
-		struct cman_counters c;
-
-		if (!cman_steer_counters(&m->maps, s, &c))
-			n += c.no_listener + c.assign_failed;
-	}
-	return n;
-}
-
 json_t *target_report(struct manager *m)
 {
 	struct target *t = m->target;
@@ -486,8 +471,9 @@ json_t *target_report(struct manager *m)
 			   "s:{s:i,s:s}}",
 			   "instance", m->alias, "via", t->peer.carrier->name, "moved",
 			   (int)t->h.moved, "left", left, "failed", (int)t->h.failed,
-			   "new_connections_refused", (json_int_t)refused_here(m), "duration_ms",
-			   (double)((t->over_ns - t->begun_ns) / 1000) / 1e3, "moving_ms",
+			   "new_connections_refused", (json_int_t)instance_refused(m),
+			   "duration_ms", (double)((t->over_ns - t->begun_ns) / 1000) / 1e3,
+			   "moving_ms",
 			   t->named_ns ? (double)((t->over_ns - t->named_ns) / 1000) / 1e3 : 0.0,
 			   "blackout_us", gaps_json(&t->gaps), "bytes_in_flight",
 			   (json_int_t)t->in_flight, "old", "pid", (int)t->peer.pid, "version",
