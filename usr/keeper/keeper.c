@@ -7,6 +7,7 @@
 #include "usr/keeper/keeper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -94,6 +95,8 @@ static int give(struct keeper *k, const struct cman_frame *f)
 	while (!cman_frame_next_u32(f, CMAN_TAG_FD_NUMBER, &cursor, &number)) {
 		if (n == CMAN_FRAME_MAX_FDS)
 			return refuse(k, f, "too many descriptors wanted in one frame");
+		if (fcntl((int)number, F_GETFD) < 0) /* it would be asked for again and again */
+			return refuse(k, f, "a descriptor that is wanted is not open here");
 		fds[n++] = (int)number;
 	}
 	cman_frame_begin(&w, CMAN_FRAME_GIVE, f->sequence);

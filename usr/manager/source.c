@@ -182,6 +182,15 @@ static bool concerned(const struct source *s, const struct cman_slot *slot)
 	return !r || (slot->service < CMAN_MAX_SERVICES && r->service[slot->service]);
 }
 
+/* A batch in flight has asked for it, and its gateway has not got there yet. */
+static bool is_asked_for(const struct source *s, const struct cell *c, const struct cman_slot *slot)
+{
+	for (unsigned int i = 0; i < CMAN_HANDOVER_WINDOW; i++)
+		if (s->parcel[i].id && s->parcel[i].c == c && (__u16)s->parcel[i].id == slot->batch)
+			return true;
+	return false;
+}
+
 static uint32_t collect(struct source *s, struct cell *c, uint32_t want, struct order *o)
 {
 	uint32_t high = cell_high(c);
@@ -193,7 +202,8 @@ static uint32_t collect(struct source *s, struct cell *c, uint32_t want, struct 
 		if (c->cursor >= high)
 			c->cursor = 0;
 		if (i >= high || c->slots[i].state != CMAN_SLOT_RELAYING ||
-		    !concerned(s, &c->slots[i]) || stays(s, &c->slots[i]))
+		    is_asked_for(s, c, &c->slots[i]) || !concerned(s, &c->slots[i]) ||
+		    stays(s, &c->slots[i]))
 			continue;
 		o->slot[o->n] = i;
 		o->id[o->n++] = c->slots[i].id;

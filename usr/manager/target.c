@@ -670,7 +670,7 @@ static void run(struct target *t, const struct cman_effect *e)
 		if (t->peer.remote && e->frame == CMAN_FRAME_FINISHED && !was_cancelled(t)) {
 			/* the source gives the addresses up when it hears this: they are here before */
 			remote_arrived(t->peer.remote);
-			CMAN_CRASH(TARGET_ANNOUNCED);
+			CMAN_CRASH(FAR_ANNOUNCED);
 		}
 		peer_send_simple(&t->peer, (enum cman_frame_type)e->frame, e->id,
 				 e->rollback || t->h.rollback);
