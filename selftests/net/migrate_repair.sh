@@ -3,7 +3,7 @@
 #
 # Live migration by TCP_REPAIR on one machine: clients and targets are on hosts of their own, beyond a
 # bridge, with plain kernel sockets. Every session is taken apart and put together again ten times in
-# a row; no packet of one may be answered with a RST, and nothing may be left frozen.
+# a row; no packet of one may be answered with a RST, and nothing of the guard may be left.
 # timeout: 180
 
 . "$(dirname "$0")/../lib/tap.sh"
@@ -49,7 +49,6 @@ serve LOCAL --listen 127.0.0.1:9005
 up
 ON=C
 
-frozen() { bpftool map dump pinned /sys/fs/bpf/cman/cman1/frozen 2> /dev/null | grep -c '"action"'; }
 # Every RST on the bridge, but those of the short connections, whose two ends close at the same time: the
 # prober says itself if one was reset
 tcpdump -Z root -Uw "$T/rst.pcap" -ni br0 "tcp[tcpflags] & tcp-rst != 0 and not port 7006 and not port 9006" 2> "$T/tcpdump.log" &

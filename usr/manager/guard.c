@@ -38,9 +38,8 @@ struct guard {
 	bool far; /* adopted in the middle of a move to another host */
 };
 
-static void pins_of(const struct manager *m, const char *name, char *buf, size_t size)
+static void pins_of(const char *name, char *buf, size_t size)
 {
-	(void)m;
 	snprintf(buf, size, CMAN_PIN_ROOT "/%s", name);
 }
 
@@ -66,16 +65,6 @@ static int set_address(struct guard *gd, const struct moving *a)
 				  GUARD_LEASE_MS);
 }
 
-/* A session of ours is neither here nor there: what keeps it must stay. */
-static bool is_moving(const struct manager *m)
-{
-	for (uint32_t g = 0; g < m->ncells; g++)
-		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++)
-			if (m->cells[g].slots[i].state == CMAN_SLOT_LEAVING)
-				return true;
-	return false;
-}
-
 static void renew(struct guard *gd)
 {
 	if (gd->nown)
@@ -96,7 +85,8 @@ static void on_tick(uv_timer_t *t)
 	cman_guard_sweep(&gd->g);
 	images_sweep(gd->m);
 	cman_guard_each(&gd->g, count_one, &entries);
-	if (!entries && !gd->nown && !gd->nmoving && !source_active(gd->m) && !is_moving(gd->m))
+	if (!entries && !gd->nown && !gd->nmoving && !source_active(gd->m) &&
+	    !instance_in_doubt(gd->m))
 		guard_close(gd->m);
 }
 
@@ -114,7 +104,7 @@ struct cman_guard *guard_get(struct manager *m, const char **why)
 		return NULL;
 	gd->m = m;
 	rundir_refresh(m);
-	pins_of(m, m->name, pins, sizeof(pins));
+	pins_of(m->name, pins, sizeof(pins));
 	if (cman_guard_init(&gd->g, pins, why)) {
 		free(gd);
 		return NULL;
@@ -160,7 +150,7 @@ void guard_bury(const char *name)
 	char pins[160];
 	int err;
 
-	pins_of(NULL, name, pins, sizeof(pins));
+	pins_of(name, pins, sizeof(pins));
 	err = cman_guard_bury(pins);
 	if (err && err != -ENOENT)
 		cman_warn("what a guard has left could not be removed", "instance=%s err=\"%s\"",
@@ -173,7 +163,7 @@ void guard_renamed(struct manager *m)
 
 	if (!m->guard)
 		return;
-	pins_of(m, m->name, pins, sizeof(pins));
+	pins_of(m->name, pins, sizeof(pins));
 	cman_guard_renamed(&m->guard->g, pins);
 }
 
@@ -221,7 +211,7 @@ void guard_open(struct manager *m, const char *name, const struct cman_tuple *tu
 	char pins[160];
 
 	if (name) {
-		pins_of(m, name, pins, sizeof(pins));
+		pins_of(name, pins, sizeof(pins));
 		cman_guard_open_foreign(pins, tuples, n);
 		return;
 	}

@@ -61,6 +61,15 @@ uint64_t instance_refused(const struct manager *m)
 	return n;
 }
 
+bool instance_in_doubt(const struct manager *m)
+{
+	for (uint32_t g = 0; g < m->ncells; g++)
+		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++)
+			if (m->cells[g].slots[i].state == CMAN_SLOT_LEAVING)
+				return true;
+	return false;
+}
+
 void instance_sync(struct manager *m)
 {
 	for (uint32_t i = 0; i < m->ncells; i++)

@@ -226,6 +226,8 @@ uint32_t instance_sessions(const struct manager *m);
 /* Sessions of some services only; NULL: of all. */
 uint32_t instance_sessions_of(const struct manager *m, const bool *service);
 uint64_t instance_refused(const struct manager *m); /* new connections, since the start */
+/* Sessions are LEAVING: on their way, or what became of them is not known yet. */
+bool instance_in_doubt(const struct manager *m);
 /* Tells every gateway to look at the instance's state again. */
 void instance_sync(struct manager *m);
 

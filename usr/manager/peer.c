@@ -339,6 +339,27 @@ void journal_must(int err)
 	_exit(1);
 }
 
+static int highest(void *arg, uint64_t id, enum cman_register value, uint32_t count,
+		   uint64_t time_ns)
+{
+	uint64_t *epoch = arg;
+
+	(void)value;
+	(void)count;
+	(void)time_ns;
+	if (id >> 32 > *epoch)
+		*epoch = id >> 32;
+	return 0;
+}
+
+uint64_t journal_epoch(struct cman_journal *j)
+{
+	uint64_t epoch = 0;
+
+	cman_journal_each(j, highest, &epoch);
+	return epoch;
+}
+
 enum cman_register journal_settle(struct cman_journal *j, uint64_t id, enum cman_register want)
 {
 	bool targets = want == CMAN_REG_LIVE || want == CMAN_REG_DROP;

@@ -67,6 +67,9 @@ struct cman_event peer_event(const struct cman_frame *f);
 /* Ends the manager, with the reason in the log, when @err is one. */
 void journal_must(int err);
 
+/* The highest epoch of all batch ids in it; 0: none. */
+uint64_t journal_epoch(struct cman_journal *j);
+
 /*
  * DECIDE on a journal that may be another process's: PARKED -> COMMIT, ABORT, TAKE; PREPARED -> LIVE;
  * PREPARED or nothing -> DROP. Returns what the register says afterwards.

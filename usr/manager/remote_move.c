@@ -349,25 +349,10 @@ bool remote_arrive(struct remote *r)
 	return !err;
 }
 
-static int highest(void *arg, uint64_t id, enum cman_register value, uint32_t count,
-		   uint64_t time_ns)
-{
-	uint64_t *epoch = arg;
-
-	(void)value;
-	(void)count;
-	(void)time_ns;
-	if (id >> 32 > *epoch)
-		*epoch = id >> 32;
-	return 0;
-}
-
 void remote_send_ready(struct remote *r, struct peer *p)
 {
 	struct cman_frame_writer w;
-	uint64_t epoch = 0;
 
-	cman_journal_each(&r->m->journal, highest, &epoch);
 	cman_frame_begin(&w, CMAN_FRAME_READY, 0);
 	for (uint32_t k = 0; k < r->nfloating; k++) {
 		struct cman_guard_hop hop;
@@ -379,7 +364,7 @@ void remote_send_ready(struct remote *r, struct peer *p)
 		memcpy(bytes + 16, hop.src_mac, 6);
 		cman_frame_add_bytes(&w, CMAN_TAG_HOP, bytes, sizeof(bytes));
 	}
-	cman_frame_add_u64(&w, CMAN_TAG_EPOCH, epoch);
+	cman_frame_add_u64(&w, CMAN_TAG_EPOCH, journal_epoch(&r->m->journal));
 	peer_send(p, &w, NULL, 0);
 }
 

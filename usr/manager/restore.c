@@ -79,8 +79,15 @@ static void evict_leg(const struct cman_cell *cell, int number, uint64_t cookie)
 		close(fd);
 }
 
-static void evict_from(const struct cman_maps *maps, const uint64_t *session, uint32_t n)
+struct evicted {
+	const uint64_t *session;
+	uint32_t n;
+};
+
+static void evict_from(const struct cman_maps *maps, void *arg)
 {
+	const struct evicted *e = arg;
+
 	for (uint32_t i = 0; i < maps->gateways * maps->slots_per_cell; i++) {
 		const struct cman_slot *s = &maps->sessions[i];
 		const struct cman_cell *cell = &maps->cells[i / maps->slots_per_cell];
@@ -91,8 +98,8 @@ static void evict_from(const struct cman_maps *maps, const uint64_t *session, ui
 		}
 		if (s->state != CMAN_SLOT_PREPARED || !(s->flags & CMAN_SLOT_REPAIR))
 			continue;
-		for (uint32_t k = 0; k < n; k++) {
-			if (session[k] != s->id)
+		for (uint32_t k = 0; k < e->n; k++) {
+			if (e->session[k] != s->id)
 				continue;
 			evict_leg(cell, s->client_fd, s->client_cookie);
 			evict_leg(cell, s->server_fd, s->server_cookie);
@@ -141,16 +148,13 @@ static void evict_by_address(const struct cman_cell *cell, const struct cman_rep
 		closedir(d);
 }
 
-/*
- * A manager that died between giving sockets to its keeper and filling their slots has left some that
- * no slot names.
- */
-static void evict_unnamed(struct manager *m, const struct cman_repair_image *leg)
+/* The pinned maps of the other instances of this alias, one after the other. */
+static void each_other(struct manager *m, void (*fn)(const struct cman_maps *maps, void *arg),
+		       void *arg)
 {
 	static const char *const suffixes[] = { "", "_new", "_old" };
 
-	for (uint32_t g = 0; g < m->ncells; g++)
-		evict_by_address(m->cells[g].shared, leg);
+	rundir_follow(m);
 	rundir_refresh(m);
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
 		char name[CMAN_NAME_LEN + 8];
@@ -160,10 +164,25 @@ static void evict_unnamed(struct manager *m, const struct cman_repair_image *leg
 		snprintf(name, sizeof(name), "%s%s", m->alias, suffixes[i]);
 		if (!strcmp(name, m->name) || cman_maps_open(name, &maps, &why))
 			continue;
-		for (uint32_t g = 0; g < maps.gateways; g++)
-			evict_by_address(&maps.cells[g], leg);
+		fn(&maps, arg);
 		cman_maps_fini(&maps);
 	}
+}
+
+static void evict_unnamed_from(const struct cman_maps *maps, void *arg)
+{
+	for (uint32_t g = 0; g < maps->gateways; g++)
+		evict_by_address(&maps->cells[g], arg);
+}
+
+/*
+ * A manager that died between giving sockets to its keeper and filling their slots has left some that
+ * no slot names.
+ */
+static void evict_unnamed(struct manager *m, struct cman_repair_image *leg)
+{
+	evict_unnamed_from(&m->maps, leg);
+	each_other(m, evict_unnamed_from, leg);
 }
 
 /* Imports leg @l unless it is there. Its address may be taken still by what cannot go live any more. */
@@ -182,21 +201,9 @@ static int import_leg(struct manager *m, struct restored *one, int l, bool evict
 
 void repair_evict(struct manager *m, const uint64_t *session, uint32_t n)
 {
-	static const char *const suffixes[] = { "", "_new", "_old" };
+	struct evicted e = { session, n };
 
-	rundir_follow(m);
-	rundir_refresh(m);
-	for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
-		char name[CMAN_NAME_LEN + 8];
-		struct cman_maps maps;
-		const char *why;
-
-		snprintf(name, sizeof(name), "%s%s", m->alias, suffixes[i]);
-		if (!strcmp(name, m->name) || cman_maps_open(name, &maps, &why))
-			continue;
-		evict_from(&maps, session, n);
-		cman_maps_fini(&maps);
-	}
+	each_other(m, evict_from, &e);
 }
 
 /* ---- restore ---- */

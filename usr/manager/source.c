@@ -998,25 +998,11 @@ static void on_tick(uv_timer_t *t)
 	feed(s, (struct cman_event){ .type = CMAN_EV_PEER_LOST });
 }
 
-static int highest(void *arg, uint64_t id, enum cman_register value, uint32_t count,
-		   uint64_t time_ns)
-{
-	uint64_t *epoch = arg;
-
-	(void)value;
-	(void)count;
-	(void)time_ns;
-	if (id >> 32 > *epoch)
-		*epoch = id >> 32;
-	return 0;
-}
-
 /* Above every epoch of the journal: batch ids are never used again. */
 static uint64_t new_epoch(struct manager *m, uint64_t now_ns)
 {
-	uint64_t epoch = 0;
+	uint64_t epoch = journal_epoch(&m->journal);
 
-	cman_journal_each(&m->journal, highest, &epoch);
 	return now_ns / 1000000000u > epoch ? now_ns / 1000000000u : epoch + 1;
 }
 
@@ -1048,7 +1034,7 @@ static int collect_unfinished(void *arg, uint64_t id, enum cman_register value, 
 
 /*
  * A slot knows only the low bits of its batch: records of an earlier handover that died must not be
- * taken for those of this one. All of its slots are resolved (in_doubt()), so all of it is done.
+ * taken for those of this one. All of its slots are resolved (instance_in_doubt()), so all of it is done.
  */
 static int close_records(struct manager *m)
 {
@@ -1059,16 +1045,6 @@ static int close_records(struct manager *m)
 		err = cman_journal_write(&m->journal, u.id[k], CMAN_REG_DONE, 0);
 	free(u.id);
 	return err;
-}
-
-/* Sessions of an earlier handover are still on their way. */
-static bool in_doubt(const struct manager *m)
-{
-	for (uint32_t g = 0; g < m->ncells; g++)
-		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++)
-			if (m->cells[g].slots[i].state == CMAN_SLOT_LEAVING)
-				return true;
-	return false;
 }
 
 /* Takes the peer over. */
@@ -1127,7 +1103,7 @@ void source_begin(struct manager *m, struct cman_chan *chan, const struct cman_f
 		why = "another migration is running";
 	if (!why && m->target && !target_over(m))
 		why = "the instance is still taking over from its predecessor";
-	if (!why && in_doubt(m))
+	if (!why && instance_in_doubt(m))
 		why = "what became of sessions of an earlier migration is not known yet";
 	if (why) {
 		event_add(m, LOG_WARNING, "a migration was refused before anything moved: %s", why);
@@ -1203,7 +1179,7 @@ void source_offer(struct manager *m, struct remote *r, struct cman_chan *chan, u
 		why = "another migration is running";
 	else if (m->stopping || m->is_old)
 		why = "the instance is ending";
-	else if (in_doubt(m))
+	else if (instance_in_doubt(m))
 		why = "what became of sessions of an earlier migration is not known yet";
 	else if (!guard_get(m, &guard)) /* it takes its time, and nobody waits for it yet */
 		why = guard;
