@@ -50,7 +50,10 @@ static int one_value(void *arg, const struct cman_image_value *v)
 	put(r, &v->show, sizeof(v->show));
 	put(r, v->number, sizeof(v->number));
 	put(r, &v->len, sizeof(v->len));
-	put(r, v->bytes, v->len);
+	if (v->show == CMAN_IMAGE_SHOW_SECRET)
+		CHECK(!v->bytes);
+	else
+		put(r, v->bytes, v->len);
 	return 0;
 }
 
@@ -65,6 +68,7 @@ static void go_through(struct cman_image_cursor *c, uint32_t count, struct cman_
 	for (uint32_t i = 0; i < count; i++) {
 		CHECK(cman_image_next(c, &session, leg) == 0);
 		CHECK(cman_image_describe(&session, leg, one_value, r) == 0);
+		put(r, session.tls, session.tls_len);
 		if (i & 1) {
 			CHECK(cman_image_own(&leg[0]) == 0);
 			CHECK(cman_image_own(&leg[1]) == 0);

@@ -61,6 +61,7 @@ static void write_field(struct cman_frame_writer *w, const struct cman_frame *f,
 			cman_frame_add_u64(w, tag, v64);
 		break;
 	case CMAN_KIND_BYTES:
+	case CMAN_KIND_DATA:
 		if (!cman_frame_bytes(f, tag, &bytes, &n))
 			cman_frame_add_bytes(w, tag, bytes, n);
 		break;

@@ -16,6 +16,7 @@
 #include "selftests/unit/image_vectors.h"
 #include "usr/core/image.h"
 #include "usr/core/image_fields.h"
+#include "usr/core/tls.h"
 #include "usr/core/wire_fields.h"
 
 #define BATCH 0x0000000500000001ull
@@ -24,19 +25,24 @@
 struct moved {
 	struct cman_wire_session session;
 	struct cman_repair_image leg[CMAN_IMAGE_LEGS];
-	uint8_t *owned[6];
+	uint8_t *owned[7];
 };
 
 struct vector {
 	const char *name, *hex;
 	uint64_t batch;
 	unsigned int count;
+	uint16_t flags;
 };
 
 static const struct vector vectors[] = {
-	{ "MINIMAL", VECTOR_MINIMAL, BATCH, 1 }, { "IPV4", VECTOR_IPV4, BATCH, 1 },
-	{ "IPV6", VECTOR_IPV6, BATCH, 1 },	 { "ALL", VECTOR_ALL, UINT64_MAX, 1 },
-	{ "STATES", VECTOR_STATES, 7, 3 },	 { "EMPTY", VECTOR_EMPTY, 9, 0 },
+	{ "MINIMAL", VECTOR_MINIMAL, BATCH, 1, 0 },
+	{ "IPV4", VECTOR_IPV4, BATCH, 1, 0 },
+	{ "IPV6", VECTOR_IPV6, BATCH, 1, 0 },
+	{ "ALL", VECTOR_ALL, UINT64_MAX, 1, 0 },
+	{ "STATES", VECTOR_STATES, 7, 3, 0 },
+	{ "EMPTY", VECTOR_EMPTY, 9, 0, 0 },
+	{ "TLS", VECTOR_TLS, BATCH, 1, CMAN_IMAGE_SECRET },
 };
 
 #define VECTORS (sizeof(vectors) / sizeof(vectors[0]))
@@ -90,6 +96,31 @@ static void put(uint8_t *p, size_t n, uint64_t v)
 {
 	for (; n--; v >>= 8)
 		p[n] = (uint8_t)v;
+}
+
+/* ---- what is wiped ---- */
+
+static struct {
+	const void *p;
+	size_t n;
+} wipes[16];
+static unsigned int n_wipes;
+
+/* Instead of libc's, for this program: does the same and remembers where. */
+void explicit_bzero(void *p, size_t n)
+{
+	memset(p, 0, n);
+	__asm__ volatile("" : : "r"(p) : "memory");
+	wipes[n_wipes % 16].p = p;
+	wipes[n_wipes++ % 16].n = n;
+}
+
+static bool wiped(const void *p, size_t n)
+{
+	for (unsigned int i = 0; i < 16; i++)
+		if (wipes[i].p == p && wipes[i].n >= n)
+			return true;
+	return false;
 }
 
 /* ---- the sessions of the vectors ---- */
@@ -296,6 +327,43 @@ static void make_states(struct moved *m, unsigned int n)
 	}
 }
 
+/* A state of TLS whose secrets begin with @first, with @data_len bytes in between */
+static void encode_tls(struct moved *m, uint8_t first, size_t data_len)
+{
+	struct cman_tls_session t = { .flow[CMAN_UP] = { .in_len = (uint32_t)data_len } };
+	struct cman_tls_leg *l = &t.leg[CMAN_IMAGE_SERVER];
+	uint8_t *data = malloc(data_len + 1), *state;
+	size_t len;
+
+	memcpy(data, "plain", data_len < 5 ? data_len : 5);
+	for (size_t i = 5; i < data_len; i++)
+		data[i] = (uint8_t)(i * 5);
+	t.flow[CMAN_UP].in = data;
+	t.flow[CMAN_DOWN] = (struct cman_tls_flow){ 7, 7, NULL, (const uint8_t *)"text", 0, 4 };
+	l->engine = CMAN_TLS_USER;
+	l->version = CMAN_TLS_1_2;
+	l->suite = 0xcca8;
+	l->rx.seq = l->tx.seq = 1;
+	for (uint8_t i = 0; i < 44; i++) {
+		l->rx.secret[i] = first + i;
+		l->tx.secret[i] = first + 0x40 + i;
+	}
+	len = cman_tls_session_size(&t);
+	state = malloc(len);
+	cr_assert_not_null(state);
+	cr_assert_eq(cman_tls_session_encode(&t, state, len), 0);
+	free(data);
+	m->owned[6] = state;
+	m->session.tls = state;
+	m->session.tls_len = (uint32_t)len;
+}
+
+static void make_tls(struct moved *m)
+{
+	minimal(m, 1);
+	encode_tls(m, 0x10, 5);
+}
+
 /* Session number @n of a vector */
 static void make(const struct vector *v, unsigned int n, struct moved *m)
 {
@@ -307,8 +375,16 @@ static void make(const struct vector *v, unsigned int n, struct moved *m)
 		make_ipv6(m);
 	else if (!strcmp(v->name, "ALL"))
 		make_all(m);
+	else if (!strcmp(v->name, "TLS"))
+		make_tls(m);
 	else
 		make_states(m, n);
+}
+
+static void forget(struct moved *m)
+{
+	for (size_t i = 0; i < sizeof(m->owned) / sizeof(m->owned[0]); i++)
+		free(m->owned[i]);
 }
 
 /* ---- comparing ---- */
@@ -341,7 +417,9 @@ static void same(const struct moved *a, const struct moved *b)
 	memcpy(&y, &b->session, sizeof(y));
 	same_bytes(x.service, x.service_len, y.service, y.service_len);
 	same_bytes(x.listener, x.listener_len, y.listener, y.listener_len);
+	same_bytes(x.tls, x.tls_len, y.tls, y.tls_len);
 	x.service = x.listener = y.service = y.listener = NULL;
+	x.tls = y.tls = NULL;
 	for (int d = 0; d < 2; d++) {
 		same_bytes(x.buffer[d], x.buffer_len[d], y.buffer[d], y.buffer_len[d]);
 		x.buffer[d] = y.buffer[d] = NULL;
@@ -366,7 +444,8 @@ static struct cman_image_cursor opened(const uint8_t *data, size_t len, uint64_t
 
 	cr_assert_eq(err, 0, "%d: %s", err, why);
 	cr_assert_eq(h.version, CMAN_IMAGE_VERSION);
-	cr_assert_eq(h.flags, 0);
+	cr_assert_eq(h.flags & ~CMAN_IMAGE_SECRET, 0);
+	cr_assert_eq(c.flags, h.flags);
 	cr_assert_eq(h.batch, batch);
 	cr_assert_eq(h.length, len);
 	cr_assert_eq(h.count, count);
@@ -402,6 +481,7 @@ Test(image, vectors_are_written_and_read)
 			make(v, n, &m);
 			cr_assert_eq(cman_image_add(&w, &m.session, m.leg, &why), 0, "%s: %s",
 				     v->name, why);
+			forget(&m);
 		}
 		cr_assert_eq(cman_image_finish(&w, &why), 0, "%s: %s", v->name, why);
 		cr_assert_eq(w.used, len, "%s: %zu bytes, not %zu", v->name, w.used, len);
@@ -410,11 +490,13 @@ Test(image, vectors_are_written_and_read)
 
 		cr_assert_eq(cman_image_size(data, len, NULL, &why), (int64_t)len);
 		c = opened(data, len, v->batch, v->count);
+		cr_assert_eq(c.flags, v->flags, "%s", v->name);
 		for (unsigned int n = 0; n < v->count; n++) {
 			make(v, n, &m);
 			memset(&back, 0xaa, sizeof(back));
 			cr_assert_eq(cman_image_next(&c, &back.session, back.leg), 0);
 			same(&m, &back);
+			forget(&m);
 			cr_assert(back.leg[0].described && !back.leg[0].frozen);
 			cr_assert_eq(back.leg[0].in.room, 0);
 		}
@@ -767,6 +849,116 @@ Test(image, the_writer_refuses_what_a_reader_would)
 	cman_image_free(&w);
 }
 
+/* ---- secrets ---- */
+
+Test(image, the_state_of_tls_has_to_be_one)
+{
+	const char *why = "?";
+	uint8_t *data, *at;
+	size_t len, i;
+
+	data = unhex(VECTOR_TLS, &len);
+	for (i = 0; memcmp(data + i, "CTLS", 4) != 0; i++)
+		;
+	at = data + i;
+	cr_assert_eq(open_it(data, len, NULL, &why), 0);
+	data[7] = 0;
+	cr_assert_eq(open_it(data, len, NULL, &why), -EBADMSG);
+	cr_assert_str_eq(why, "session: tls is in a stream that is not marked secret");
+	data[7] = CMAN_IMAGE_SECRET;
+	at[0] ^= 1;
+	cr_assert_eq(open_it(data, len, NULL, &why), -EBADMSG);
+	cr_assert_str_eq(why, "TLS: it does not begin with the magic \"CTLS\"");
+	at[0] ^= 1;
+	at[5] = 2;
+	cr_assert_eq(open_it(data, len, NULL, &why), -EBADMSG);
+	cr_assert_str_eq(why, "TLS: its version is not one that this release reads");
+	free(data);
+
+	/* the flag alone is no mistake */
+	data = unhex(VECTOR_MINIMAL, &len);
+	data[7] = CMAN_IMAGE_SECRET;
+	cr_assert_eq(open_it(data, len, NULL, &why), 0);
+	free(data);
+}
+
+Test(image, the_writer_refuses_what_is_no_state_of_tls)
+{
+	static uint8_t much[CMAN_TLS_STATE_MAX + 1];
+	struct cman_image_writer w;
+	const char *why = "?";
+	struct moved m;
+
+	cman_image_begin(&w, BATCH, NULL);
+	minimal(&m, 1);
+	cr_assert_eq(cman_image_add(&w, &m.session, m.leg, &why), 0);
+	minimal(&m, 2);
+	m.session.tls_len = 1;
+	cr_assert_str_eq(refusal(&w, &m), "session: tls is missing");
+	m.session.tls = much;
+	m.session.tls_len = sizeof(much);
+	cr_assert_eq(cman_image_add(&w, &m.session, m.leg, &why), -EMSGSIZE);
+	cr_assert_str_eq(why, "session: tls has a wrong length");
+	encode_tls(&m, 0x10, 5);
+	m.session.tls_len--;
+	cr_assert_str_eq(refusal(&w, &m), "TLS: a field ends behind its block");
+	/* so it is not secret */
+	cr_assert_eq(cman_image_finish(&w, &why), 0);
+	cr_assert_eq(opened(w.data, w.used, BATCH, 1).flags, 0);
+	cman_image_free(&w);
+	forget(&m);
+}
+
+Test(image, the_writer_wipes_what_it_leaves)
+{
+	unsigned int grown = 0, i;
+	struct cman_image_writer w;
+	const char *why = "?";
+	const uint8_t *before;
+	struct moved m;
+	size_t used;
+
+	cman_image_begin(&w, BATCH, NULL);
+	for (i = 0; i < 100; i++) {
+		minimal(&m, i);
+		cr_assert_eq(cman_image_add(&w, &m.session, m.leg, &why), 0);
+	}
+	cr_assert_eq(n_wipes, 0, "nothing was secret");
+	for (; i < 200; i++) {
+		minimal(&m, i);
+		encode_tls(&m, (uint8_t)i, 200);
+		before = w.data;
+		used = w.used;
+		n_wipes = 0;
+		cr_assert_eq(cman_image_add(&w, &m.session, m.leg, &why), 0);
+		if (w.data != before) {
+			/* the first time nothing secret was in it, but the writer knows what comes */
+			cr_assert(wiped(before, used));
+			grown++;
+		}
+		forget(&m);
+	}
+	cr_assert_geq(grown, 1);
+
+	/* of a session that is refused nothing is left */
+	minimal(&m, i);
+	encode_tls(&m, (uint8_t)i, 200);
+	m.leg[1].state = 7;
+	used = w.used;
+	cr_assert_eq(cman_image_add(&w, &m.session, m.leg, &why), -EBADMSG);
+	cr_assert_str_eq(why, "leg: state is out of range");
+	cr_assert(wiped(w.data + used, m.session.tls_len) && w.used == used);
+	forget(&m);
+
+	cr_assert_eq(cman_image_finish(&w, &why), 0);
+	cr_assert_eq(opened(w.data, w.used, BATCH, i).flags, CMAN_IMAGE_SECRET);
+	before = w.data;
+	n_wipes = 0;
+	cman_image_free(&w);
+	cr_assert(n_wipes == 1 && wiped(before, used));
+	cr_assert(!w.secret);
+}
+
 /* ---- ownership ---- */
 
 Test(image, an_owned_image_outlives_the_stream)
@@ -923,12 +1115,8 @@ static void random_session(struct moved *m, uint64_t id)
 		s->buffer_len[d] = (uint32_t)len;
 		random_leg(m, d);
 	}
-}
-
-static void forget(struct moved *m)
-{
-	for (size_t i = 0; i < sizeof(m->owned) / sizeof(m->owned[0]); i++)
-		free(m->owned[i]);
+	if (rng() % 2)
+		encode_tls(m, (uint8_t)rng(), rng() % 300);
 }
 
 Test(image, random_images_there_and_back, .timeout = 120)
@@ -989,7 +1177,8 @@ static void cover(struct cover *c, size_t at, size_t n)
 static void cover_fields(struct cover *c, const struct cman_image_field *f)
 {
 	for (; f->name; f++) {
-		bool pointer = f->kind == CMAN_IMAGE_NAME || f->kind == CMAN_IMAGE_BYTES;
+		bool pointer = f->kind == CMAN_IMAGE_NAME || f->kind == CMAN_IMAGE_BYTES ||
+			       f->kind == CMAN_IMAGE_SECRET_BYTES;
 
 		cover(c, f->offset,
 		      pointer ? sizeof(void *) : (size_t)f->size * (f->count ? f->count : 1));
@@ -1045,7 +1234,6 @@ static void well_formed(const struct cman_image_field *fields)
 			cr_assert_str_neq(f->name, g->name);
 		}
 		cr_assert_leq(f->count, 2, "%s: struct cman_image_value has no more", f->name);
-		cr_assert_neq(f->tag & 0x7fff, CMAN_IMAGE_LEG_TLS);
 		cr_assert(!f->required || f->tag & CMAN_TLV_MUST, "%s", f->name);
 	}
 	cr_assert_leq(n, CMAN_IMAGE_MAX_FIELDS);
@@ -1073,7 +1261,12 @@ struct seen {
 static int see(void *arg, const struct cman_image_value *v)
 {
 	struct seen *s = arg;
-	int n = snprintf(s->text + s->used, sizeof(s->text) - s->used, "%s.%s=", v->block, v->name);
+	int n;
+
+	cr_assert_eq(v->show == CMAN_IMAGE_SHOW_SECRET, !strcmp(v->name, "tls"));
+	if (v->show == CMAN_IMAGE_SHOW_SECRET)
+		cr_assert_null(v->bytes);
+	n = snprintf(s->text + s->used, sizeof(s->text) - s->used, "%s.%s=", v->block, v->name);
 
 	s->used += (size_t)n;
 	for (unsigned int i = 0; i < v->count; i++)
@@ -1082,7 +1275,8 @@ static int see(void *arg, const struct cman_image_value *v)
 	if (v->show == CMAN_IMAGE_SHOW_TEXT)
 		s->used += (size_t)snprintf(s->text + s->used, sizeof(s->text) - s->used, "%.*s",
 					    (int)v->len, (const char *)v->bytes);
-	else if (v->show == CMAN_IMAGE_SHOW_ADDRESS || v->show == CMAN_IMAGE_SHOW_BYTES)
+	else if (v->show == CMAN_IMAGE_SHOW_ADDRESS || v->show == CMAN_IMAGE_SHOW_BYTES ||
+		 v->show == CMAN_IMAGE_SHOW_SECRET)
 		s->used += (size_t)snprintf(s->text + s->used, sizeof(s->text) - s->used, "<%zu>",
 					    v->len);
 	s->used += (size_t)snprintf(s->text + s->used, sizeof(s->text) - s->used, "\n");
@@ -1108,11 +1302,15 @@ Test(image, describe_names_everything)
 	set_option(&m.leg[1], CMAN_REPAIR_LINGER, -1);
 	strcpy(m.leg[1].congestion, "cubic");
 	m.session.read_base[0] = -5;
+	m.session.tls = (const uint8_t *)"secret";
+	m.session.tls_len = 6;
 	cr_assert_eq(cman_image_describe(&m.session, m.leg, see, &s), 0);
 	cr_assert(strncmp(s.text, "session.id=2\n", 13) == 0);
 	has_line(&s, "session.listener=l\xc3\xbc");
 	has_line(&s, "session.read_base=-5,0");
 	has_line(&s, "session.between_down=<4>");
+	has_line(&s, "session.tls=<6>");
+	cr_assert_null(strstr(s.text, "secret"));
 	has_line(&s, "session.target_addr=<16>");
 	has_line(&s, "session.age_s=0");
 	has_line(&s, "client.state=CLOSING");
@@ -1164,8 +1362,10 @@ static void value_text(const struct cman_image_field *f, char *buf, size_t size)
 			 (unsigned long long)f->low, (unsigned long long)f->high);
 		break;
 	case CMAN_IMAGE_BYTES:
+	case CMAN_IMAGE_SECRET_BYTES:
 		if (f->high)
-			snprintf(buf, size, "bytes, at most %llu", (unsigned long long)f->high);
+			snprintf(buf, size, "%s, at most %llu", cman_image_kind_name(f->kind),
+				 (unsigned long long)f->high);
 		else
 			snprintf(buf, size, "bytes, at most the limit of a queue");
 		break;

@@ -42,6 +42,31 @@ static uint8_t *unhex(const char *hex, size_t *ret_len)
 	return exact;
 }
 
+/* ---- what is wiped ---- */
+
+static struct {
+	const void *p;
+	size_t n;
+} wipes[16];
+static unsigned int n_wipes;
+
+/* Instead of libc's, for this program: does the same and remembers where. */
+void explicit_bzero(void *p, size_t n)
+{
+	memset(p, 0, n);
+	__asm__ volatile("" : : "r"(p) : "memory");
+	wipes[n_wipes % 16].p = p;
+	wipes[n_wipes++ % 16].n = n;
+}
+
+static bool wiped(const void *p, size_t n)
+{
+	for (unsigned int i = 0; i < 16; i++)
+		if (wipes[i].p == p && wipes[i].n >= n)
+			return true;
+	return false;
+}
+
 /* ---- the sessions of VECTOR_BATCH ---- */
 
 static void v4(uint8_t addr[16], uint8_t last)
@@ -201,6 +226,18 @@ static void make_batch(struct cman_frame_writer *w)
 	}
 }
 
+/* What the session's TLS is stands nowhere in the frame. */
+static void make_batch_tls(struct cman_frame_writer *w)
+{
+	struct cman_wire_session s = session(1);
+
+	s.tls = (const uint8_t *)"secret";
+	s.tls_len = 6;
+	make_id(w);
+	cman_frame_add_session(w, &s);
+	cman_frame_add_u64(w, CMAN_TAG_TLS_STATE, 0x2000);
+}
+
 static void make_refused(struct cman_frame_writer *w)
 {
 	make_id(w);
@@ -310,6 +347,7 @@ static const struct vector {
 	{ CMAN_FRAME_READY, 0, VECTOR_READY, make_nothing },
 	{ CMAN_FRAME_NAMED, 0, VECTOR_NAMED, make_nothing },
 	{ CMAN_FRAME_BATCH, 12, VECTOR_BATCH, make_batch },
+	{ CMAN_FRAME_BATCH, 3, VECTOR_BATCH_TLS, make_batch_tls },
 	{ CMAN_FRAME_PREPARED, 0, VECTOR_PREPARED, make_id },
 	{ CMAN_FRAME_REFUSED, 0, VECTOR_REFUSED, make_refused },
 	{ CMAN_FRAME_COMMIT, 0, VECTOR_COMMIT, make_id },
@@ -673,6 +711,75 @@ Test(wire, sessions_of_a_batch)
 	free(bytes);
 }
 
+Test(wire, the_state_of_tls_is_beside_the_batch)
+{
+	struct cman_wire_session s, expected = session(1);
+	struct cman_frame f;
+	uint8_t *bytes = parse(VECTOR_BATCH_TLS, &f);
+	size_t cursor = 0;
+	uint64_t size = 0;
+
+	cr_assert_eq(cman_frame_next_session(&f, &cursor, &s), 0);
+	same_session(&s, &expected);
+	cr_assert(!s.tls && !s.tls_len);
+	cr_assert_eq(cman_frame_u64(&f, CMAN_TAG_TLS_STATE, &size), 0);
+	cr_assert_eq(size, 0x2000);
+	free(bytes);
+}
+
+Test(wire, a_chunk_is_wiped_and_not_shown)
+{
+	static const char secret[] = "a piece of an image with keys in it";
+	struct cman_frame_writer w;
+	const uint8_t *p, *before;
+	size_t n, used, cursor = 0;
+	char dump[512];
+	struct cman_frame f;
+	const char *why;
+
+	cman_frame_begin(&w, CMAN_FRAME_IMAGE, 1);
+	make_id(&w);
+	cman_frame_add_bytes(&w, CMAN_TAG_CHUNK, secret, sizeof(secret));
+	cr_assert_eq(cman_frame_finish(&w, 0), 0);
+	cr_assert_eq(cman_frame_parse(w.data, w.used, &f, &why), 0);
+	cr_assert_eq(cman_frame_next_bytes(&f, CMAN_TAG_CHUNK, &cursor, &p, &n), 0);
+	cr_assert(n == sizeof(secret) && !memcmp(p, secret, n));
+	cman_frame_dump(&f, dump, sizeof(dump));
+	cr_assert_str_eq(dump, "IMAGE version=1 sequence=1 nfds=0 length=56\n"
+			       "  BATCH_ID 0000000500000001\n"
+			       "  CHUNK (36 bytes)\n");
+
+	/* it moves to a larger piece of memory */
+	n_wipes = 0;
+	before = w.data;
+	do {
+		cr_assert_eq(w.data, before);
+		used = w.used;
+		make_id(&w);
+	} while (w.used <= 256);
+	cr_assert_neq(w.data, before);
+	cr_assert(n_wipes == 1 && wiped(before, used));
+	cr_assert_eq(memcmp(w.data + CMAN_FRAME_HEADER + 20, secret, sizeof(secret)), 0);
+	before = w.data;
+	used = w.used;
+	cman_frame_free(&w);
+	cr_assert(n_wipes == 2 && wiped(before, used));
+
+	/* as a channel does it: the bytes are somebody else's now */
+	cman_frame_begin(&w, CMAN_FRAME_IMAGE, 1);
+	cman_frame_add_bytes(&w, CMAN_TAG_CHUNK, secret, sizeof(secret));
+	free(w.data);
+	w.data = NULL;
+	cman_frame_free(&w);
+	cr_assert_eq(n_wipes, 2);
+
+	/* what is not secret is not wiped */
+	cman_frame_begin(&w, CMAN_FRAME_COMMIT, 1);
+	make_id(&w);
+	cman_frame_free(&w);
+	cr_assert_eq(n_wipes, 2);
+}
+
 Test(wire, greatest_batch)
 {
 	static uint8_t buffer[CMAN_BUFFER_SIZE];
@@ -879,6 +986,12 @@ Test(wire, dump_says_all_but_the_bytes_of_buffers)
 	cr_assert_null(strstr(dump, "6162"));
 	free(bytes);
 
+	bytes = parse(VECTOR_BATCH_TLS, &f);
+	cman_frame_dump(&f, dump, sizeof(dump));
+	cr_assert_not_null(strstr(dump, "  TLS_STATE 0000000000002000\n"), "%s", dump);
+	cr_assert_null(strstr(dump, "secret"));
+	free(bytes);
+
 	bytes = parse(VECTOR_REPLY, &f);
 	cman_frame_dump(&f, dump, sizeof(dump));
 	cr_assert_str_eq(dump, "REPLY version=1 sequence=7 nfds=0 length=35\n"
@@ -946,7 +1059,7 @@ Test(wire, tables_are_well_formed)
 static const char *const fds_text[] = {
 	[CMAN_FDS_NONE] = "none",
 	[CMAN_FDS_LISTENERS] = "one for each LISTENER",
-	[CMAN_FDS_SESSIONS] = "2 for each SESSION and 2 for each of its pipes",
+	[CMAN_FDS_SESSIONS] = "2 for each SESSION and 2 for each of its pipes; 1 for TLS_STATE",
 	[CMAN_FDS_NUMBERS] = "any number without FD_NUMBER; with it none or as many; not neither",
 };
 

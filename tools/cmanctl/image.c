@@ -2,7 +2,8 @@
 /*
  * Owns the verb image: a file of images (usr/core/image.h) as one JSON document. Which members there are
  * comes from the field table; a dot in a name is an object in the object. The bytes of connections
- * are lengths, with --bytes also hexadecimal in a member NAME_hex.
+ * are lengths, with --bytes also hexadecimal in a member NAME_hex. Secrets are lengths, always; what was
+ * read of the file is wiped.
  */
 #include "cmanctl.h"
 
@@ -27,6 +28,13 @@ static void close_fd(const int *fd)
 		close(*fd);
 }
 
+static void wipe_free(uint8_t *data, size_t len)
+{
+	if (data)
+		explicit_bzero(data, len);
+	free(data);
+}
+
 /* 0 or -errno */
 static int read_file(const char *path, uint8_t **ret, size_t *ret_len)
 {
@@ -45,11 +53,14 @@ static int read_file(const char *path, uint8_t **ret, size_t *ret_len)
 		if (used == size) {
 			/* one byte more than a file has tells that it ends */
 			size = size ? 2 * size : (size_t)st.st_size + 1;
-			more = realloc(data, size);
+			more = malloc(size);
 			if (!more) {
 				err = -ENOMEM;
 				goto err_free;
 			}
+			if (used)
+				memcpy(more, data, used);
+			wipe_free(data, used);
 			data = more;
 		}
 		n = read(fd, data + used, size - used);
@@ -64,7 +75,7 @@ static int read_file(const char *path, uint8_t **ret, size_t *ret_len)
 	return 0;
 
 err_free:
-	free(data);
+	wipe_free(data, used);
 	return err;
 }
 
@@ -128,6 +139,7 @@ static json_t *of_value(const struct cman_image_value *v)
 	case CMAN_IMAGE_SHOW_TEXT:
 		return json_stringn((const char *)v->bytes, v->len);
 	case CMAN_IMAGE_SHOW_BYTES:
+	case CMAN_IMAGE_SHOW_SECRET:
 		return of_unsigned(v->len);
 	case CMAN_IMAGE_SHOW_UNSIGNED:
 	case CMAN_IMAGE_SHOW_SIGNED:
@@ -228,7 +240,7 @@ enum ctl_exit ctl_verb_image(struct ctl *c)
 	if (doc)
 		ctl_print_json(c, doc);
 	json_decref(doc);
-	free(data);
+	wipe_free(data, len);
 	if (err && err != -ENOMEM)
 		return ctl_fail(c, CTL_FAILED,
 				"%s is not an image: %s; expected a file of RUN_DIR/ALIAS/images, "

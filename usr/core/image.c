@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "usr/core/image_fields.h"
+#include "usr/core/tls.h"
 #include "usr/core/wire_fields.h"
 
 #define DEFAULT_TOTAL (UINT64_C(1) << 30)
@@ -115,7 +116,7 @@ static const struct block blocks[BLOCKS] = {
 	BLOCK(SERVER, "server", cman_image_leg_fields),
 };
 
-/* The pointer and the length of NAME and BYTES */
+/* The pointer and the length of NAME, BYTES and SECRET_BYTES */
 static const uint8_t *pointer_of(const struct cman_image_field *f, const void *object)
 {
 	const uint8_t *p;
@@ -261,6 +262,7 @@ static int read_field(const struct cman_image_field *f, const struct tlv *t, voi
 		memcpy(at, t->value, t->len);
 		return 0;
 	case CMAN_IMAGE_BYTES:
+	case CMAN_IMAGE_SECRET_BYTES:
 		if (t->len > longest(f, limits))
 			return refuse(why, -EMSGSIZE, f->length);
 		break;
@@ -269,7 +271,7 @@ static int read_field(const struct cman_image_field *f, const struct tlv *t, voi
 	default:
 		return read_numbers(f, t, object, why);
 	}
-	/* NAME and BYTES: where they are; memory that nobody writes to */
+	/* where they are; memory that nobody writes to */
 	memcpy(at, &value, sizeof(value));
 	store((char *)object + f->len_offset, f->len_size, t->len);
 	return 0;
@@ -341,10 +343,26 @@ static int check_leg(const struct cman_repair_image *l, const char **why)
 	return 0;
 }
 
-/* One image of exactly @len bytes */
-static int read_image(const uint8_t *data, size_t len, const struct cman_image_limits *limits,
-		      struct cman_wire_session *session, struct cman_repair_image *leg,
-		      const char **why)
+/* The state of TLS, which is secret and so needs a stream that says so */
+static int check_tls(const struct cman_wire_session *session, uint16_t flags, const char **why)
+{
+	struct cman_tls_session tls;
+	int err;
+
+	if (!session->tls)
+		return 0;
+	if (!(flags & CMAN_IMAGE_SECRET))
+		return refuse(why, -EBADMSG,
+			      "session: tls is in a stream that is not marked secret");
+	err = cman_tls_session_decode(session->tls, session->tls_len, &tls, why);
+	explicit_bzero(&tls, sizeof(tls));
+	return err ? -EBADMSG : 0;
+}
+
+/* One image of exactly @len bytes, in a stream with @flags */
+static int read_image(const uint8_t *data, size_t len, uint16_t flags,
+		      const struct cman_image_limits *limits, struct cman_wire_session *session,
+		      struct cman_repair_image *leg, const char **why)
 {
 	struct span s = { data, data + len };
 	bool seen[BLOCKS] = { false };
@@ -384,7 +402,7 @@ static int read_image(const uint8_t *data, size_t len, const struct cman_image_l
 			return err;
 		leg[i].described = true;
 	}
-	return 0;
+	return check_tls(session, flags, why);
 }
 
 /* 1: one more, 0: the end, -EBADMSG */
@@ -420,7 +438,7 @@ int64_t cman_image_size(const uint8_t *data, size_t len, const struct cman_image
 	if (get_be(data + 4, 2) != CMAN_IMAGE_VERSION)
 		return refuse(why, -EPROTONOSUPPORT,
 			      "its version is not one that this release reads");
-	if (get_be(data + 6, 2))
+	if (get_be(data + 6, 2) & ~(uint64_t)CMAN_IMAGE_SECRET)
 		return refuse(why, -EPROTONOSUPPORT,
 			      "it has flags that this release does not know");
 	length = get_be(data + 16, 8);
@@ -445,9 +463,9 @@ static int compare_ids(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* @id: room for @count */
-static int check_images(const uint8_t *p, const uint8_t *end, uint32_t count, uint64_t *id,
-			const struct cman_image_limits *limits, const char **why)
+/* Those of a stream with the header @h, up to @end. @id: room for all */
+static int check_images(const uint8_t *p, const uint8_t *end, const struct cman_image_header *h,
+			uint64_t *id, const struct cman_image_limits *limits, const char **why)
 {
 	struct cman_repair_image leg[CMAN_IMAGE_LEGS];
 	struct cman_wire_session session;
@@ -457,16 +475,16 @@ static int check_images(const uint8_t *p, const uint8_t *end, uint32_t count, ui
 	int err;
 
 	while ((err = next_image(&p, end, &image, &len, why)) > 0) {
-		if (n == count)
+		if (n == h->count)
 			return refuse(why, -EBADMSG, "it has more images than its header says");
-		err = read_image(image, len, limits, &session, leg, why);
+		err = read_image(image, len, h->flags, limits, &session, leg, why);
 		if (err)
 			return err;
 		id[n++] = session.id;
 	}
 	if (err)
 		return err;
-	if (n != count)
+	if (n != h->count)
 		return refuse(why, -EBADMSG, "it has fewer images than its header says");
 	if (!n)
 		return 0;
@@ -507,14 +525,14 @@ int cman_image_open(const uint8_t *data, size_t len, const struct cman_image_lim
 		if (!id)
 			return refuse(why, -ENOMEM, "out of memory");
 	}
-	err = check_images(data + CMAN_IMAGE_HEADER, data + len, h.count, id, &l, why);
+	err = check_images(data + CMAN_IMAGE_HEADER, data + len, &h, id, &l, why);
 	free(id);
 	if (err)
 		return err;
 	*ret_header = h;
-	*ret_cursor = (struct cman_image_cursor){ .next = data + CMAN_IMAGE_HEADER,
-						  .end = data + len,
-						  .limits = l };
+	*ret_cursor = (struct cman_image_cursor){
+		.next = data + CMAN_IMAGE_HEADER, .end = data + len, .flags = h.flags, .limits = l
+	};
 	return 0;
 }
 
@@ -529,7 +547,7 @@ int cman_image_next(struct cman_image_cursor *cursor, struct cman_wire_session *
 	err = next_image(&cursor->next, cursor->end, &image, &len, &why);
 	if (err <= 0)
 		return err ? err : -ENOENT;
-	return read_image(image, len, &cursor->limits, ret_session, ret_leg, &why);
+	return read_image(image, len, cursor->flags, &cursor->limits, ret_session, ret_leg, &why);
 }
 
 /* A queue that is not empty and has no room is borrowed. */
@@ -566,24 +584,35 @@ void cman_image_drop(struct cman_repair_image *leg)
 
 /* ---- writing ---- */
 
+/* realloc() that leaves no copy of a secret behind */
+static int grow(struct cman_image_writer *w, size_t size)
+{
+	uint8_t *p = w->secret ? malloc(size) : realloc(w->data, size);
+
+	if (!p)
+		return -ENOMEM;
+	if (w->secret && w->data) {
+		memcpy(p, w->data, w->used);
+		explicit_bzero(w->data, w->used);
+		free(w->data);
+	}
+	w->data = p;
+	w->size = size;
+	return 0;
+}
+
 /* Room for @n more bytes */
 static int extend(struct cman_image_writer *w, uint64_t n, uint8_t **ret)
 {
 	size_t size = w->size ? w->size : 4096;
-	uint8_t *p;
 
 	if (w->used > w->limits.total || n > w->limits.total - w->used ||
 	    n > SIZE_MAX / 4 - w->used)
 		return -EMSGSIZE;
 	while (size < w->used + n)
 		size *= 2;
-	if (size != w->size) {
-		p = realloc(w->data, size);
-		if (!p)
-			return -ENOMEM;
-		w->data = p;
-		w->size = size;
-	}
+	if (size != w->size && grow(w, size))
+		return -ENOMEM;
 	*ret = w->data + w->used;
 	w->used += (size_t)n;
 	return 0;
@@ -672,12 +701,13 @@ static int write_field(struct cman_image_writer *w, const struct cman_image_fiel
 		break;
 	case CMAN_IMAGE_NAME:
 	case CMAN_IMAGE_BYTES:
+	case CMAN_IMAGE_SECRET_BYTES:
 		from = pointer_of(f, object);
 		len = length_of(f, object);
 		if (len && !from)
 			return refuse(why, -EBADMSG, f->missing);
 		/* before anything so long is copied */
-		if (f->kind == CMAN_IMAGE_BYTES && len > longest(f, &w->limits))
+		if (f->kind != CMAN_IMAGE_NAME && len > longest(f, &w->limits))
 			return refuse(why, -EMSGSIZE, f->length);
 		break;
 	case CMAN_IMAGE_OPTIONS:
@@ -711,6 +741,11 @@ static int write_block(struct cman_image_writer *w, const struct block *b, const
 	return 0;
 }
 
+static uint16_t flags_of(const struct cman_image_writer *w)
+{
+	return w->secret ? CMAN_IMAGE_SECRET : 0;
+}
+
 static int write_image(struct cman_image_writer *w, const struct cman_wire_session *session,
 		       const struct cman_repair_image *leg, const char **why)
 {
@@ -732,8 +767,8 @@ static int write_image(struct cman_image_writer *w, const struct cman_wire_sessi
 	if (err)
 		return err;
 	put_be(w->data + start - 4, 4, w->used - start);
-	return read_image(w->data + start, w->used - start, &w->limits, &session_back, leg_back,
-			  why);
+	return read_image(w->data + start, w->used - start, flags_of(w), &w->limits, &session_back,
+			  leg_back, why);
 }
 
 void cman_image_begin(struct cman_image_writer *w, uint64_t batch,
@@ -745,6 +780,7 @@ void cman_image_begin(struct cman_image_writer *w, uint64_t batch,
 int cman_image_add(struct cman_image_writer *w, const struct cman_wire_session *session,
 		   const struct cman_repair_image leg[CMAN_IMAGE_LEGS], const char **why)
 {
+	const bool was_secret = w->secret;
 	size_t before = w->used;
 	int err;
 
@@ -753,8 +789,12 @@ int cman_image_add(struct cman_image_writer *w, const struct cman_wire_session *
 	if (w->count >= w->limits.count)
 		return refuse(why, -EMSGSIZE, "it has more images than the limit");
 	*why = NULL;
+	w->secret |= session->tls_len > 0;
 	err = write_image(w, session, leg, why);
 	if (err) {
+		if (session->tls_len && w->data)
+			explicit_bzero(w->data + before, w->used - before);
+		w->secret = was_secret;
 		w->used = before;
 		if (!*why)
 			*why = err == -EMSGSIZE ? "it is longer than the limit" : "out of memory";
@@ -778,7 +818,7 @@ int cman_image_finish(struct cman_image_writer *w, const char **why)
 	}
 	put_be(w->data, 4, CMAN_IMAGE_MAGIC);
 	put_be(w->data + 4, 2, CMAN_IMAGE_VERSION);
-	put_be(w->data + 6, 2, 0);
+	put_be(w->data + 6, 2, flags_of(w));
 	put_be(w->data + 8, 8, w->batch);
 	put_be(w->data + 16, 8, w->used);
 	put_be(w->data + 24, 4, w->count);
@@ -787,6 +827,8 @@ int cman_image_finish(struct cman_image_writer *w, const char **why)
 
 void cman_image_free(struct cman_image_writer *w)
 {
+	if (w->secret)
+		explicit_bzero(w->data, w->used);
 	free(w->data);
 	memset(w, 0, sizeof(*w));
 }
@@ -836,6 +878,7 @@ static int describe_field(const struct describer *d, const struct block *b,
 		[CMAN_IMAGE_NAME] = CMAN_IMAGE_SHOW_TEXT,
 		[CMAN_IMAGE_LABEL] = CMAN_IMAGE_SHOW_TEXT,
 		[CMAN_IMAGE_BYTES] = CMAN_IMAGE_SHOW_BYTES,
+		[CMAN_IMAGE_SECRET_BYTES] = CMAN_IMAGE_SHOW_SECRET,
 	};
 	struct cman_image_value v = { .block = b->name, .name = f->name, .show = show[f->kind] };
 	const char *at = (const char *)object + f->offset;
@@ -858,6 +901,9 @@ static int describe_field(const struct describer *d, const struct block *b,
 	case CMAN_IMAGE_NAME:
 	case CMAN_IMAGE_BYTES:
 		v.bytes = pointer_of(f, object);
+		v.len = (size_t)length_of(f, object);
+		break;
+	case CMAN_IMAGE_SECRET_BYTES:
 		v.len = (size_t)length_of(f, object);
 		break;
 	default:

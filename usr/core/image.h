@@ -8,7 +8,7 @@
  *
  *	 0  u32  magic "CMIM"
  *	 4  u16  version  CMAN_IMAGE_VERSION
- *	 6  u16  flags    none yet: 0
+ *	 6  u16  flags    CMAN_IMAGE_SECRET or 0
  *	 8  u64  batch    the id of the batch, as in usr/core/handover.h
  *	16  u64  length   of all, with this header
  *	24  u32  count    of images
@@ -35,14 +35,17 @@
  * are not malloc'ed (room is 0): never cman_repair_free(), cman_repair_reset() and export() with it,
  * but cman_image_drop(). Who needs an image that outlives the stream calls cman_image_own().
  *
- * Secrets: none so far, only the bytes of connections. The state of TLS (keys) will be a field of
- * its own in the blocks CLIENT and SERVER (the tag CMAN_IMAGE_LEG_TLS is kept free for it) together with a
- * flag of the header: such a stream is wiped when it is freed, kept out of core dumps, never
- * written to a disk, and its dump shows nothing of that field but its length.
+ * Secrets: the field tls of the block SESSION (usr/core/tls.h). A stream that has it is secret as a
+ * whole, which the flag CMAN_IMAGE_SECRET of its header says; the writer sets it, the reader
+ * refuses the field without it. The writer wipes its memory before it is moved or freed, and what
+ * an add() that failed has written. Who holds such a stream elsewhere does the same
+ * (usr/sys/secret.h), keeps it out of core dumps, and writes it nowhere but to the run directory's
+ * tmpfs. Dumps show nothing of the field but its length.
  */
 #ifndef CMAN_CORE_IMAGE_H
 #define CMAN_CORE_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,6 +55,9 @@
 #define CMAN_IMAGE_MAGIC   0x434d494du
 #define CMAN_IMAGE_VERSION 1
 #define CMAN_IMAGE_HEADER  28
+
+/* The flags of the header */
+#define CMAN_IMAGE_SECRET 1 /* a session has the field tls */
 
 /* A pipe of 1 MiB and a buffer: the most that a direction of a session holds in between. */
 #define CMAN_IMAGE_MAX_BETWEEN ((1u << 20) + (16u << 10))
@@ -76,6 +82,7 @@ struct cman_image_writer {
 	size_t used, size;
 	uint64_t batch;
 	uint32_t count;
+	bool secret; /* CMAN_IMAGE_SECRET */
 	struct cman_image_limits limits;
 };
 
@@ -112,6 +119,7 @@ struct cman_image_header {
 /* A checked stream and how far it has been read. All of it points into the stream. */
 struct cman_image_cursor {
 	const uint8_t *next, *end;
+	uint16_t flags; /* of the header */
 	struct cman_image_limits limits;
 };
 
@@ -125,8 +133,9 @@ int64_t cman_image_size(const uint8_t *data, size_t len, const struct cman_image
 
 /*
  * Checks all of a stream of exactly @len bytes: every length, tag, range, what fields say together,
- * and that no id stands twice. 0, the errors of cman_image_size(), or -ENOMEM; with a sentence
- * in *why that names the field. @limits NULL: the defaults.
+ * that states of TLS can be decoded, and that no id stands twice. 0, the errors of
+ * cman_image_size(), or -ENOMEM; with a sentence in *why that names the field. @limits NULL: the
+ * defaults.
  */
 int cman_image_open(const uint8_t *data, size_t len, const struct cman_image_limits *limits,
 		    struct cman_image_header *ret_header, struct cman_image_cursor *ret_cursor,
@@ -156,6 +165,7 @@ enum cman_image_show {
 	CMAN_IMAGE_SHOW_ADDRESS,  /* 16 bytes, IPv4 v4-mapped */
 	CMAN_IMAGE_SHOW_TEXT,	  /* len bytes, not terminated */
 	CMAN_IMAGE_SHOW_BYTES,	  /* len bytes of a connection */
+	CMAN_IMAGE_SHOW_SECRET,	  /* len bytes that are not shown: bytes is NULL */
 };
 
 struct cman_image_value {

@@ -7,6 +7,7 @@
  */
 #include "bpf/cman_maps.h"
 #include "usr/core/image_fields.h"
+#include "usr/core/tls.h"
 
 #define NAME_MAX_LEN (CMAN_NAME_LEN - 1)
 #define U32_MAX	     0xffffffffu
@@ -77,6 +78,8 @@ const struct cman_image_field cman_image_session_fields[] = {
 	PAIR(15, MUST, OPTIONAL, SIGNED, write_base),
 	BETWEEN(16, "between_up", CMAN_UP),
 	BETWEEN(17, "between_down", CMAN_DOWN),
+	S(18, MUST, OPTIONAL, SECRET_BYTES, "tls", tls, 0, 0, 0, CMAN_TLS_STATE_MAX,
+	  LENGTH(cman_wire_session, tls_len)),
 	{ .name = NULL },
 };
 
@@ -125,7 +128,6 @@ const struct cman_image_field cman_image_leg_fields[] = {
 	NUMBER(L, 42, MAY, OPTIONAL, speed.rcv_ssthresh, 4, 0, U32_MAX),
 	NUMBER(L, 43, MAY, OPTIONAL, speed.pacing_rate, 8, 0, U64_MAX),
 	NUMBER(L, 44, MAY, OPTIONAL, speed.delivery_rate, 8, 0, U64_MAX),
-	/* CMAN_IMAGE_LEG_TLS: 64 */
 	{ .name = NULL },
 };
 
@@ -195,7 +197,8 @@ const char *cman_image_kind_name(uint8_t kind)
 		[CMAN_IMAGE_BOOL] = "bool",	  [CMAN_IMAGE_ID] = "id",
 		[CMAN_IMAGE_WORD] = "word",	  [CMAN_IMAGE_ADDRESS] = "address",
 		[CMAN_IMAGE_NAME] = "name",	  [CMAN_IMAGE_LABEL] = "label",
-		[CMAN_IMAGE_BYTES] = "bytes",	  [CMAN_IMAGE_OPTIONS] = "options",
+		[CMAN_IMAGE_BYTES] = "bytes",	  [CMAN_IMAGE_SECRET_BYTES] = "secret",
+		[CMAN_IMAGE_OPTIONS] = "options",
 	};
 
 	return kind < CMAN_IMAGE_KINDS ? names[kind] : "?";

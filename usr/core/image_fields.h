@@ -22,8 +22,6 @@ enum cman_image_block {
 	CMAN_IMAGE_BLOCK_SERVER = 3 | CMAN_TLV_MUST,
 };
 
-#define CMAN_IMAGE_LEG_TLS 64 /* kept free for the state of TLS */
-
 enum cman_image_kind {
 	CMAN_IMAGE_UNSIGNED, /* count numbers of width bytes; low..high */
 	CMAN_IMAGE_SIGNED,   /* count numbers of 8 bytes, two's complement */
@@ -32,9 +30,10 @@ enum cman_image_kind {
 	CMAN_IMAGE_WORD,     /* 1 byte: the index of a word that is not NULL */
 	CMAN_IMAGE_ADDRESS,  /* 16 bytes; IPv4 addresses are v4-mapped */
 	CMAN_IMAGE_NAME, /* UTF-8 without control characters, low..high bytes; by pointer, length */
-	CMAN_IMAGE_LABEL,   /* the same without blanks and '/', in an array that 0 ends */
-	CMAN_IMAGE_BYTES,   /* up to high bytes, by pointer and length; high 0: limits.queue */
-	CMAN_IMAGE_OPTIONS, /* u16 number of enum cman_repair_option, i64 value; repeated */
+	CMAN_IMAGE_LABEL,	 /* the same without blanks and '/', in an array that 0 ends */
+	CMAN_IMAGE_BYTES,	 /* up to high bytes, by pointer and length; high 0: limits.queue */
+	CMAN_IMAGE_SECRET_BYTES, /* as BYTES: a state of TLS that can be decoded; never shown */
+	CMAN_IMAGE_OPTIONS,	 /* u16 number of enum cman_repair_option, i64 value; repeated */
 	CMAN_IMAGE_KINDS,
 };
 
@@ -47,7 +46,7 @@ struct cman_image_field {
 	bool required;
 	uint16_t offset;     /* in the struct */
 	uint16_t size;	     /* bytes of one number in memory; of an array: all */
-	uint16_t len_offset; /* NAME, BYTES: of the length, and its size in memory */
+	uint16_t len_offset; /* of the length of what stands by pointer, and its size in memory */
 	uint8_t len_size;
 	uint64_t low, high;
 	const char *const *words;

@@ -313,6 +313,23 @@ static void fail(struct cman_frame_writer *w, int err)
 		w->error = err;
 }
 
+/* realloc() that leaves no copy of a secret behind */
+static int grow(struct cman_frame_writer *w, size_t size)
+{
+	uint8_t *p = w->secret ? malloc(size) : realloc(w->data, size);
+
+	if (!p)
+		return -ENOMEM;
+	if (w->secret) {
+		memcpy(p, w->data, w->used);
+		explicit_bzero(w->data, w->used);
+		free(w->data);
+	}
+	w->data = p;
+	w->size = size;
+	return 0;
+}
+
 /* Room for @n more bytes, or NULL and an error to remember */
 static uint8_t *extend(struct cman_frame_writer *w, size_t n)
 {
@@ -327,14 +344,9 @@ static uint8_t *extend(struct cman_frame_writer *w, size_t n)
 	}
 	while (size < w->used + n)
 		size *= 2;
-	if (size != w->size) {
-		p = realloc(w->data, size);
-		if (!p) {
-			fail(w, -ENOMEM);
-			return NULL;
-		}
-		w->data = p;
-		w->size = size;
+	if (size != w->size && grow(w, size)) {
+		fail(w, -ENOMEM);
+		return NULL;
 	}
 	p = w->data + w->used;
 	w->used += n;
@@ -344,9 +356,12 @@ static uint8_t *extend(struct cman_frame_writer *w, size_t n)
 /* Room for the value of a TLV. A tag that the table does not know in this frame is our mistake. */
 static uint8_t *add_tlv(struct cman_frame_writer *w, enum cman_tag tag, size_t n)
 {
+	const struct cman_wire_field *f = NULL;
 	uint8_t *p;
 
-	if (!w->error && !cman_wire_field(w->data[5], (uint16_t)tag))
+	if (!w->error)
+		f = cman_wire_field(w->data[5], (uint16_t)tag);
+	if (!f)
 		fail(w, -EINVAL);
 	if (n > CMAN_FRAME_MAX_PAYLOAD)
 		fail(w, -EMSGSIZE);
@@ -355,6 +370,7 @@ static uint8_t *add_tlv(struct cman_frame_writer *w, enum cman_tag tag, size_t n
 		return NULL;
 	put_be(p, 2, tag);
 	put_be(p + 2, 4, n);
+	w->secret |= f->kind == CMAN_KIND_DATA;
 	return p + CMAN_TLV_HEADER;
 }
 
@@ -516,6 +532,8 @@ int cman_frame_finish(struct cman_frame_writer *w, uint16_t nfds)
 
 void cman_frame_free(struct cman_frame_writer *w)
 {
+	if (w->secret && w->data)
+		explicit_bzero(w->data, w->used);
 	free(w->data);
 	memset(w, 0, sizeof(*w));
 }
@@ -557,7 +575,7 @@ struct summary {
 	uint32_t count[ROW_LIMIT]; /* of each line of the table for this type */
 	uint64_t id[CMAN_BATCH];   /* of the sessions */
 	unsigned int nsessions;
-	unsigned int nfds; /* that its sessions need */
+	unsigned int nfds; /* that its sessions need, without TLS_STATE */
 };
 
 static int refuse(const char **why, const char *sentence)
@@ -622,6 +640,7 @@ static int check_value(const struct cman_wire_field *f, const struct tlv *t, str
 	case CMAN_KIND_RANGE:
 		return text[0] < 1 || text[0] > text[1] ? refuse(why, f->range) : 0;
 	case CMAN_KIND_BYTES:
+	case CMAN_KIND_DATA:
 		return 0;
 	case CMAN_KIND_JSON:
 		return clean(text, n, true) ? 0 : refuse(why, f->text);
@@ -661,7 +680,7 @@ static int check_together(const struct cman_wire_type *type, const struct cman_w
 		good = nfds == count_of(sum, rows, CMAN_TAG_LISTENER);
 		break;
 	case CMAN_FDS_SESSIONS:
-		good = nfds == sum->nfds;
+		good = nfds == sum->nfds + count_of(sum, rows, CMAN_TAG_TLS_STATE);
 		break;
 	case CMAN_FDS_NUMBERS:
 		numbers = count_of(sum, rows, CMAN_TAG_FD_NUMBER);
@@ -865,7 +884,9 @@ int cman_frame_next_bytes(const struct cman_frame *f, enum cman_tag tag, size_t 
 	struct tlv t;
 	uint8_t kind;
 
-	if (next_value(f, (uint16_t)tag, &at, &t, &kind) || kind != CMAN_KIND_BYTES)
+	if (next_value(f, (uint16_t)tag, &at, &t, &kind))
+		return -ENOENT;
+	if (kind != CMAN_KIND_BYTES && kind != CMAN_KIND_DATA)
 		return -ENOENT;
 	*ret = t.value;
 	*n = t.len;
@@ -983,6 +1004,9 @@ static void print_value(struct text *t, const struct cman_wire_field *f, const s
 	case CMAN_KIND_BYTES:
 		for (i = 0; i < v->len; i++)
 			print(t, "%02x", v->value[i]);
+		break;
+	case CMAN_KIND_DATA:
+		print(t, "(%u bytes)", v->len);
 		break;
 	case CMAN_KIND_RANGE:
 		print(t, "%u..%u", v->value[0], v->value[1]);

@@ -54,7 +54,7 @@ enum cman_frame_type {
 	CMAN_FRAME_LISTENERS = 17, /* S: descriptors, one LISTENER each */
 	CMAN_FRAME_READY = 18,	   /* T: my gateways accept: stop accepting, give up the name */
 	CMAN_FRAME_NAMED = 19,	   /* S: done, the name is yours; T: I have it, send sessions */
-	CMAN_FRAME_BATCH = 20,	   /* S: BATCH_ID, SESSIONs, descriptors */
+	CMAN_FRAME_BATCH = 20,	   /* S: BATCH_ID, SESSIONs, TLS_STATE, descriptors */
 	CMAN_FRAME_PREPARED = 21,  /* T: BATCH_ID */
 	CMAN_FRAME_REFUSED = 22,   /* T: BATCH_ID, TEXT: could not import: give them back */
 	CMAN_FRAME_COMMIT = 23,	   /* S: BATCH_ID */
@@ -110,11 +110,15 @@ enum cman_tag {
 	CMAN_TAG_HOP = 27 | CMAN_TLV_MUST,   /* address, then 6 bytes: T's MAC for it; repeated */
 	CMAN_TAG_EPOCH = 28 | CMAN_TLV_MUST, /* u64: the highest that T has seen */
 	CMAN_TAG_PORTS = 29 | CMAN_TLV_MUST, /* 8192 bytes: a bit for each port that S uses */
+	/* u64: BATCH: the last descriptor is a sealed memfd of that many bytes: the TLS of its
+	 * sessions (the box of usr/core/tls.h) */
+	CMAN_TAG_TLS_STATE = 30 | CMAN_TLV_MUST,
 };
 
 /*
  * One session in a BATCH. Its descriptors follow in the frame in this order: client, server, then
- * for each direction with pipe[d] != 0 the pipe's read end and write end.
+ * for each direction with pipe[d] != 0 the pipe's read end and write end. @tls does not stand in
+ * the frame: an image has it as a field, a BATCH has it in a memfd (CMAN_TAG_TLS_STATE).
  */
 struct cman_wire_session {
 	uint64_t id;
@@ -123,7 +127,7 @@ struct cman_wire_session {
 	const char *listener;
 	uint16_t listener_len;
 	uint8_t eof;	 /* CMAN_EOF_* */
-	uint8_t flags;	 /* CMAN_SLOT_*_RESTORED */
+	uint8_t flags;	 /* CMAN_SLOT_*_RESTORED; CMAN_SLOT_RESET: it cannot go on, to be ended */
 	uint8_t pipe[2]; /* 1: a pipe holds what is in between */
 	uint8_t client_addr[16];
 	uint16_t client_port;
@@ -137,6 +141,8 @@ struct cman_wire_session {
 	int64_t write_base[2];
 	const uint8_t *buffer[2]; /* bytes of a bound buffer from `position` on; NULL: none bound */
 	uint32_t buffer_len[2];	  /* at most CMAN_BUFFER_SIZE */
+	const uint8_t *tls; /* encoded struct cman_tls_session, secret; NULL: no TLS on either leg */
+	uint32_t tls_len;   /* at most CMAN_TLS_STATE_MAX */
 };
 
 struct cman_frame {
@@ -153,6 +159,7 @@ struct cman_frame_writer {
 	uint8_t *data;
 	size_t used, size;
 	int error;
+	bool secret; /* @data is wiped before it is freed or moved */
 };
 
 void cman_frame_begin(struct cman_frame_writer *w, enum cman_frame_type type, uint32_t sequence);
@@ -206,7 +213,7 @@ int cman_frame_next_session(const struct cman_frame *f, size_t *cursor,
 const char *cman_frame_type_name(uint8_t type);
 const char *cman_tag_name(uint16_t tag);
 
-/* Human-readable dump into @buf, always terminated. Never shows values of buffers. */
+/* Human-readable dump into @buf, always terminated. Never shows values of buffers, nor of chunks. */
 void cman_frame_dump(const struct cman_frame *f, char *buf, size_t size);
 
 /* The highest version both ranges hold, or -EPROTONOSUPPORT. */

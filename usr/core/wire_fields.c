@@ -10,6 +10,7 @@
 
 #include "bpf/cman_maps.h"
 #include "usr/core/config.h"
+#include "usr/core/tls.h"
 #include "usr/core/wire_fields.h"
 
 #define NAME_MAX_LEN (CMAN_NAME_LEN - 1)
@@ -17,6 +18,7 @@
 #define INT_MAX_U64  0x7fffffffu
 #define U32_MAX	     0xffffffffu
 #define U64_MAX	     0xffffffffffffffffu
+#define BOX_MAX	     (CMAN_BATCH * (CMAN_TLS_BOX_ENTRY + (uint64_t)CMAN_TLS_STATE_MAX))
 
 #define TYPE(t, v, f) \
 	{ \
@@ -79,6 +81,7 @@ const struct cman_wire_field cman_wire_fields[] = {
 	FIELD(BATCH, BATCH_ID, U64, REQUIRED, ONCE, 0, U64_MAX),
 	FIELD(BATCH, TIME_NS, U64, OPTIONAL, ONCE, 0, U64_MAX),
 	FIELD(BATCH, SESSION, SESSION, REQUIRED, CMAN_BATCH, 0, U32_MAX),
+	FIELD(BATCH, TLS_STATE, U64, OPTIONAL, ONCE, CMAN_TLS_BOX_ENTRY + 1, BOX_MAX),
 
 	FIELD(PREPARED, BATCH_ID, U64, REQUIRED, ONCE, 0, U64_MAX),
 
@@ -99,7 +102,7 @@ const struct cman_wire_field cman_wire_fields[] = {
 	FIELD(CANCEL, ROLLBACK, U8, OPTIONAL, ONCE, 0, 1),
 
 	FIELD(IMAGE, BATCH_ID, U64, REQUIRED, ONCE, 0, U64_MAX),
-	FIELD(IMAGE, CHUNK, BYTES, REQUIRED, ONCE, 1, CMAN_CHUNK_MAX),
+	FIELD(IMAGE, CHUNK, DATA, REQUIRED, ONCE, 1, CMAN_CHUNK_MAX),
 
 	FIELD(IMAGES, BATCH_ID, U64, REQUIRED, ONCE, 0, U64_MAX),
 	FIELD(IMAGES, TIME_NS, U64, OPTIONAL, ONCE, 0, U64_MAX),
@@ -137,7 +140,8 @@ const struct cman_wire_field cman_wire_fields[] = {
 const struct cman_wire_session_field cman_wire_session_fields[] = {
 	SESSION(id, 8, 1, U64_MAX),
 	SESSION(eof, 1, 1, CMAN_EOF_UP | CMAN_EOF_DOWN),
-	SESSION(flags, 1, 1, CMAN_SLOT_CLIENT_RESTORED | CMAN_SLOT_SERVER_RESTORED),
+	SESSION(flags, 1, 1,
+		CMAN_SLOT_CLIENT_RESTORED | CMAN_SLOT_SERVER_RESTORED | CMAN_SLOT_RESET),
 	SESSION(pipe, 1, 2, 1),
 	SESSION(client_addr, 1, 16, 0xff),
 	SESSION(client_port, 2, 1, 0xffff),
@@ -175,17 +179,12 @@ const struct cman_wire_field *cman_wire_field(uint8_t type, uint16_t tag)
 const char *cman_wire_kind_name(uint8_t kind)
 {
 	static const char *const names[CMAN_KINDS] = {
-		[CMAN_KIND_U8] = "u8",
-		[CMAN_KIND_U32] = "u32",
-		[CMAN_KIND_U64] = "u64",
-		[CMAN_KIND_BYTES] = "bytes",
-		[CMAN_KIND_NAME] = "name",
-		[CMAN_KIND_TEXT] = "text",
-		[CMAN_KIND_JSON] = "JSON",
-		[CMAN_KIND_RANGE] = "range",
-		[CMAN_KIND_LISTENER] = "listener",
-		[CMAN_KIND_LEFT] = "left",
-		[CMAN_KIND_SESSION] = "session",
+		[CMAN_KIND_U8] = "u8",	     [CMAN_KIND_U32] = "u32",
+		[CMAN_KIND_U64] = "u64",     [CMAN_KIND_BYTES] = "bytes",
+		[CMAN_KIND_DATA] = "data",   [CMAN_KIND_NAME] = "name",
+		[CMAN_KIND_TEXT] = "text",   [CMAN_KIND_JSON] = "JSON",
+		[CMAN_KIND_RANGE] = "range", [CMAN_KIND_LISTENER] = "listener",
+		[CMAN_KIND_LEFT] = "left",   [CMAN_KIND_SESSION] = "session",
 	};
 
 	return kind < CMAN_KINDS ? names[kind] : "?";

@@ -22,6 +22,7 @@ enum cman_wire_kind {
 	CMAN_KIND_U32,
 	CMAN_KIND_U64,
 	CMAN_KIND_BYTES,
+	CMAN_KIND_DATA,	    /* the same, but never shown: a piece of what may hold secrets */
 	CMAN_KIND_NAME,	    /* UTF-8 without control characters */
 	CMAN_KIND_TEXT,	    /* the same, for people: the writer replaces what is not clean by '?' */
 	CMAN_KIND_JSON,	    /* UTF-8; tab, newline and carriage return are allowed */
@@ -48,8 +49,8 @@ struct cman_wire_field {
 enum cman_wire_fds {
 	CMAN_FDS_NONE,
 	CMAN_FDS_LISTENERS, /* one for each LISTENER */
-	CMAN_FDS_SESSIONS,  /* two for each SESSION and two for each pipe */
-	CMAN_FDS_NUMBERS, /* any with no FD_NUMBER, none or as many with FD_NUMBERs; not neither */
+	CMAN_FDS_SESSIONS, /* two for each SESSION and two for each pipe; with TLS_STATE one more */
+	CMAN_FDS_NUMBERS,  /* any with no FD_NUMBER, none or as many with FD_NUMBERs; not neither */
 };
 
 struct cman_wire_type {
