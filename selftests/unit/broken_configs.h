@@ -56,8 +56,8 @@ static const struct broken_config broken_configs[] = {
 	  "}\n"
 	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
 	  "}\n",
-	  ":5: unknown key 'cert' in tls: expected one of key, client_ca, certificate, "
-	  "min_version" },
+	  ":5: unknown key 'cert' in tls: expected one of key, ciphers, alpn, client_ca, engine, "
+	  "certificate, min_version" },
 	{ "unknown block",
 	  "instance a {\n"
 	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
@@ -1247,6 +1247,23 @@ static const struct broken_config broken_configs[] = {
 	  "}\n"
 	  "}\n",
 	  ":5: certificate = \"/dev\": not a regular file: expected a PEM file" },
+	{ "tls file without a name",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "tls { key = \"/proc/version\" ca = \"/proc/version\"\n"
+	  "certificate = \"\" }\n"
+	  "}\n",
+	  ":5: certificate = \"\": no file: expected the name of a PEM file" },
+	{ "tls file of a listener without a name",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"\"\n"
+	  "key = \"\" } }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":4: certificate = \"\": no file: expected the name of a PEM file" },
 	{ "tls without key",
 	  "instance a {\n"
 	  "listener front {\n"
@@ -1277,29 +1294,337 @@ static const struct broken_config broken_configs[] = {
 	  "}\n",
 	  ":5: tls in service 'pg' has a key alone: expected both 'certificate' and 'key', or "
 	  "none" },
-	{ "tls in a listener",
+	{ "tls files without a certificate",
 	  "instance a {\n"
 	  "listener front {\n"
 	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
-	  "tls {\n"
-	  "certificate = \"/proc/version\"\n"
-	  "key = \"/proc/version\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
 	  "}\n"
 	  "}\n"
 	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
 	  "}\n",
-	  ":4: tls in listener 'front': this release does not terminate TLS yet: expected no tls "
-	  "block (clients would be served without encryption)" },
-	{ "tls in a service",
+	  ":4: certificate = /proc/version: no certificate in it: expected a PEM certificate" },
+	{ "unknown cipher",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "ciphers = {\n"
+	  "TLS_AES_128_GCM_SHA256, AES256-SHA }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: ciphers = \"AES256-SHA\": not an AEAD suite of cman: expected some of "
+	  "TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, "
+	  "ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-GCM-SHA256, "
+	  "ECDHE-ECDSA-AES256-GCM-SHA384, ECDHE-RSA-AES256-GCM-SHA384, "
+	  "ECDHE-ECDSA-CHACHA20-POLY1305, ECDHE-RSA-CHACHA20-POLY1305, "
+	  "DHE-RSA-AES128-GCM-SHA256, DHE-RSA-AES256-GCM-SHA384, DHE-RSA-CHACHA20-POLY1305" },
+	{ "cipher twice",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "ciphers = { TLS_AES_128_GCM_SHA256,\n"
+	  "TLS_AES_128_GCM_SHA256 }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: ciphers = \"TLS_AES_128_GCM_SHA256\": a suite named twice: expected it once" },
+	{ "ciphers that the version excludes",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "min_version = \"1.3\"\n"
+	  "ciphers = { ECDHE-RSA-AES128-GCM-SHA256 }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: ciphers has no suite of TLS 1.3, and min_version is \"1.3\": expected one, such "
+	  "as TLS_AES_128_GCM_SHA256" },
+	{ "alpn with a blank",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "alpn = { h2, \"http 1\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: alpn = \"http 1\": expected the name of a protocol, 1 to 255 printable "
+	  "characters such as h2" },
+	{ "alpn without a name",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "alpn = { \"\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: alpn = \"\": expected the name of a protocol, 1 to 255 printable characters "
+	  "such as h2" },
+	{ "alpn twice",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "alpn = { h2,\n"
+	  "http/1.1, h2 }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: alpn = \"h2\": a protocol named twice: expected it once" },
+	{ "alpn too long",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "alpn = { "
+	  "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\", "
+	  "\"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	  "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\",\n"
+	  "c }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: alpn = \"c\": the list is too long: expected at most 256 characters, counting "
+	  "one more for each name" },
+	{ "tls engine",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "engine = kernel\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: engine = \"kernel\": expected auto, ktls or user" },
+	{ "sni without a key",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"db.example\" {\n"
+	  "certificate = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: sni 'db.example' has no 'key': expected it in the block" },
+	{ "sni without a name",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: block 'sni' has no name: expected sni NAME {" },
+	{ "sni of an address",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"10.0.0.1\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: sni '10.0.0.1': expected a host name such as db.example, or \"*.example\" for "
+	  "those with one label more" },
+	{ "sni with two wildcards",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"*.*.example\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: sni '*.*.example': expected a host name such as db.example, or \"*.example\" "
+	  "for those with one label more" },
+	{ "sni of everything",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"*\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: sni '*': expected a host name such as db.example, or \"*.example\" for those "
+	  "with one label more" },
+	{ "sni that ends in a dot",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"db.example.\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: sni 'db.example.': expected a host name such as db.example, or \"*.example\" "
+	  "for those with one label more" },
+	{ "sni twice",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"db.example\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "sni \"db.example\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: the name 'db.example' is given to two blocks of one kind: expected names that "
+	  "differ" },
+	{ "sni twice but for case",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"db.example\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "sni \"DB.example\" { certificate = \"/proc/version\" key = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: sni 'DB.example' has the name of sni 'db.example' of line 5: expected one block "
+	  "for each name" },
+	{ "sni with an unknown key",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "sni \"db.example\" { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "ca = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":6: unknown key 'ca' in sni 'db.example': expected one of key, certificate" },
+	{ "sni in a service",
 	  "instance a {\n"
 	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
 	  "service pg {\n"
 	  "targets = { \"10.0.0.5:5432\" }\n"
-	  "tls { verify = true }\n"
+	  "tls {\n"
+	  "sni \"db.example\" { certificate = \"/proc/version\" key = \"/proc/version\" } }\n"
 	  "}\n"
 	  "}\n",
-	  ":5: tls in service 'pg': this release does not terminate TLS yet: expected no tls "
-	  "block (targets would be reached without encryption)" },
+	  ":6: unknown block 'sni' in tls: expected one of none" },
+	{ "ca in a listener",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "ca = \"/proc/version\"\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: unknown key 'ca' in tls: expected one of key, alpn, ciphers, engine, client_ca, "
+	  "certificate, min_version" },
+	{ "service tls without a name to verify",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "tls {\n"
+	  "verify = true }\n"
+	  "}\n"
+	  "}\n",
+	  ":6: tls in service 'pg' has no 'server_name': expected the name that the targets' "
+	  "certificates must have (or an address), or verify = false" },
+	{ "service tls that is empty",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "tls { server_name = \"\" }\n"
+	  "}\n"
+	  "}\n",
+	  ":5: tls in service 'pg' has no 'server_name': expected the name that the targets' "
+	  "certificates must have (or an address), or verify = false" },
+	{ "service tls with a bad name",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "tls {\n"
+	  "server_name = \"*.example\" }\n"
+	  "}\n"
+	  "}\n",
+	  ":6: server_name = \"*.example\": expected the name of one host, such as "
+	  "siteb.example, or an IP address" },
+	{ "service tls with a certificate alone",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "tls {\n"
+	  "certificate = \"/proc/version\" verify = false }\n"
+	  "}\n"
+	  "}\n",
+	  ":5: tls in service 'pg' has a certificate alone: expected both 'certificate' and "
+	  "'key', or none" },
+	{ "service tls version",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "tls { server_name = x\n"
+	  "min_version = 1.1 }\n"
+	  "}\n"
+	  "}\n",
+	  ":6: min_version = \"1.1\": expected 1.2 or 1.3" },
+	{ "service tls ca",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "tls { server_name = x\n"
+	  "ca = \"/proc/version\" }\n"
+	  "}\n"
+	  "}\n",
+	  ":6: ca = /proc/version: no certificate in it: expected PEM certificates of CAs" },
+	{ "sockmap and tls of the service",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "splice = sockmap\n"
+	  "tls { verify = false }\n"
+	  "}\n"
+	  "}\n",
+	  ":5: service 'pg': splice = \"sockmap\" and tls (line 6): expected splice = "
+	  "\"user\", the kernel cannot relay a leg with TLS" },
+	{ "sockmap and tls of a listener",
+	  "instance a {\n"
+	  "listener one { address = \"0.0.0.0:1\" service = pg }\n"
+	  "listener two { address = \"0.0.0.0:2\" service = pg\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\" } }\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" }\n"
+	  "splice = sockmap }\n"
+	  "}\n",
+	  ":6: service 'pg': splice = \"sockmap\" and tls in listener 'two' (line 4): expected "
+	  "splice = \"user\", the kernel cannot relay a leg with TLS" },
 	{ "cluster without master",
 	  "instance a {\n"
 	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"

@@ -36,6 +36,7 @@ static void begin(void)
 	ca = cert_make("ca", NULL, NULL, -CERT_DAY, CERT_DAY, NULL, true);
 	cert_leaf("node", "DNS:sitea.example", CERT_BOTH, -CERT_DAY, CERT_DAY, &ca);
 	cert_leaf("expired", "DNS:sitea.example", CERT_BOTH, -2 * CERT_DAY, -CERT_DAY, &ca);
+	cert_leaf("young", "DNS:sitea.example", CERT_BOTH, CERT_DAY, 2 * CERT_DAY, &ca);
 	cert_forget(&ca);
 }
 
@@ -143,6 +144,9 @@ static const char example[] =
 	"    listener front {\n"
 	"        address = \"0.0.0.0:5432\"       # or \"[::]:5432\"; port ranges \"10.0.0.9:7000-7999\"\n"
 	"        service = \"pg\"\n"
+	"        tls { certificate = \"${CMAN_TEST_DIR}/node.pem\"  key = \"${CMAN_TEST_DIR}/node.key\""
+	"  client_ca = \"${CMAN_TEST_DIR}/ca.pem\"\n"
+	"              min_version = \"1.2\" }    # the tls block makes the client leg TLS\n"
 	"    }\n"
 	"    service pg {\n"
 	"        targets = { \"10.0.0.5:5432\", \"10.0.0.6:5432\" }\n"
@@ -154,6 +158,8 @@ static const char example[] =
 	"        splice = \"user\"                # user | sockmap\n"
 	"        session_timeout = 0\n"
 	"        group = \"GROUP1\"               # optional: belongs to this group of the cluster\n"
+	"        tls { ca = \"${CMAN_TEST_DIR}/ca.pem\"  server_name = \"db.example\"  certificate = \"\""
+	" key = \"\" verify = true }\n"
 	"    }\n"
 	"    rule office {                      # longest source prefix wins\n"
 	"        source = \"10.0.0.0/8\"\n"
@@ -223,7 +229,7 @@ Test(config, example_of_the_interface)
 	cr_assert_eq(inst->listener[0].address.family, AF_INET);
 
 	cr_assert_eq(inst->nservices, 1);
-	cr_assert_eq(inst->service[0].line, 19);
+	cr_assert_eq(inst->service[0].line, 21);
 	cr_assert_eq(inst->service[0].ntargets, 2);
 	cr_assert_str_eq(cman_endpoint_format(inst->service[0].target[1].addr,
 					      inst->service[0].target[1].port_first, buf),
@@ -231,6 +237,10 @@ Test(config, example_of_the_interface)
 	cr_assert_eq(inst->service[0].balance, CMAN_BALANCE_FIRST);
 	cr_assert_eq(inst->service[0].source.family, AF_INET);
 	cr_assert_str_eq(inst->service[0].group, "GROUP1");
+	cr_assert_eq(inst->listener[0].tls.line, 18);
+	cr_assert_str_eq(inst->listener[0].tls.client_ca, cert_file("ca.pem"));
+	cr_assert_str_eq(inst->service[0].tls.server_name, "db.example");
+	cr_assert_null(inst->service[0].tls.certificate);
 
 	cr_assert_eq(inst->nrules, 1);
 	cr_assert_eq(inst->rule[0].prefix_len, 104);
@@ -437,6 +447,173 @@ Test(config, tls_files_that_cannot_be_used)
 		"expected mode 0600 or 0640");
 }
 
+#define PAIR(name) \
+	"certificate = \"${CMAN_TEST_DIR}/" name ".pem\" key = \"${CMAN_TEST_DIR}/" name ".key\"\n"
+#define TLS_FRONT(tls) \
+	"listener front { address = \"0.0.0.0:5432\"  service = \"pg\"\n" \
+	"tls {\n" tls "} }\n"
+#define TLS_PG(tls) "service pg { targets = { \"10.0.0.5:5432\" }\ntls {\n" tls "} }\n"
+
+Test(config, tls_of_both_legs)
+{
+	struct cman_conf *conf = good(
+		"instance a {\n" TLS_FRONT(
+			PAIR("node") "client_ca = \"${CMAN_TEST_DIR}/ca.pem\"\n"
+				     "min_version = \"1.3\" engine = ktls\n"
+				     "ciphers = { TLS_CHACHA20_POLY1305_SHA256,\n"
+				     "ECDHE-RSA-AES128-GCM-SHA256 } alpn = { h2, \"http/1.1\" }\n"
+				     "sni \"DB.example\" { " PAIR(
+					     "node") "}\n"
+						     "sni \"*.db.example\" { " PAIR("node") "}\n")
+			TLS_PG("ca = \"${CMAN_TEST_DIR}/ca.pem\" server_name = \"db.example\"\n" PAIR(
+				"node") "engine = user\n") "}\n");
+	const struct cman_tls_conf *l = &conf->instance[0].listener[0].tls;
+	const struct cman_tls_conf *s = &conf->instance[0].service[0].tls;
+
+	cr_assert(l->set);
+	cr_assert_eq(l->line, 3);
+	cr_assert_str_eq(l->certificate, cert_file("node.pem"));
+	cr_assert_str_eq(l->key, cert_file("node.key"));
+	cr_assert_str_eq(l->client_ca, cert_file("ca.pem"));
+	cr_assert_null(l->ca);
+	cr_assert_null(l->warning);
+	cr_assert_eq(l->min_version, CMAN_TLS_1_3);
+	cr_assert_eq(l->engine, CMAN_TLS_KERNEL);
+	cr_assert_eq(l->nsuites, 2);
+	cr_assert_eq(l->suites[0], 0x1303);
+	cr_assert_eq(l->suites[1], 0xc02f);
+	cr_assert_eq(l->alpn_len, 12);
+	cr_assert_eq(memcmp(l->alpn, "\2h2\10http/1.1", 12), 0);
+	cr_assert_eq(l->nsni, 2);
+	cr_assert_str_eq(l->sni[0].name, "DB.example");
+	cr_assert_eq(l->sni[0].line, 9);
+	cr_assert_str_eq(l->sni[1].name, "*.db.example");
+	cr_assert_str_eq(l->sni[1].key, cert_file("node.key"));
+
+	cr_assert(s->set);
+	cr_assert_str_eq(s->ca, cert_file("ca.pem"));
+	cr_assert_str_eq(s->server_name, "db.example");
+	cr_assert_str_eq(s->certificate, cert_file("node.pem"));
+	cr_assert(s->verify);
+	cr_assert_eq(s->min_version, CMAN_TLS_1_2);
+	cr_assert_eq(s->engine, CMAN_TLS_USER);
+	cr_assert_eq(s->nsuites, 0);
+	cr_assert_eq(s->alpn_len, 0);
+	cman_conf_free(conf);
+}
+
+/* Each leg is TLS or not, whatever the other is; a service needs no files for it. */
+Test(config, tls_of_one_leg)
+{
+	struct cman_conf *conf = good("instance a {\n" TLS_FRONT(PAIR("node")) SERVICE "}\n");
+
+	cr_assert_not(conf->instance[0].service[0].tls.set);
+	cr_assert_eq(conf->instance[0].listener[0].tls.min_version, CMAN_TLS_1_2);
+	cr_assert_eq(conf->instance[0].listener[0].tls.engine, CMAN_TLS_NONE);
+	cman_conf_free(conf);
+	conf = good("instance a {\n" LISTENER TLS_PG("verify = no\n") "}\n");
+	cr_assert_not(conf->instance[0].listener[0].tls.set);
+	cr_assert(conf->instance[0].service[0].tls.set);
+	cr_assert_not(conf->instance[0].service[0].tls.verify);
+	cman_conf_free(conf);
+	conf = good("instance a {\n" LISTENER TLS_PG("server_name = \"10.0.0.5\"\n") "}\n");
+	cr_assert_str_eq(conf->instance[0].service[0].tls.server_name, "10.0.0.5");
+	cman_conf_free(conf);
+}
+
+/* Sockmap beside TLS is fine, as long as it is another service. */
+Test(config, tls_beside_sockmap)
+{
+	cman_conf_free(good("instance a {\n" TLS_FRONT(PAIR("node")) SERVICE
+			    "listener fast { address = \"0.0.0.0:1\" service = fast }\n"
+			    "service fast { targets = { \"10.0.0.5:1\" } splice = sockmap }\n}\n"));
+}
+
+Test(config, tls_legs_that_peers_will_not_like)
+{
+	struct cman_conf *conf = good("instance a {\n" TLS_FRONT(PAIR("node") "sni x { " PAIR(
+		"expired") "}\n") TLS_PG("verify = no\n" PAIR("young")) "}\n");
+	const struct cman_instance_conf *inst = &conf->instance[0];
+
+	cr_assert_not_null(inst->listener[0].tls.warning);
+	cr_assert_not_null(strstr(inst->listener[0].tls.warning,
+				  "/expired.pem: peers will refuse this certificate: it expired "
+				  "on 20"));
+	cr_assert_not_null(inst->service[0].tls.warning);
+	cr_assert_not_null(strstr(inst->service[0].tls.warning,
+				  "/young.pem: peers will refuse this certificate: it is not valid "
+				  "before 20"));
+	cman_conf_free(conf);
+}
+
+/* @expected: how the error goes on behind the name of the file; "%s" in it is the folder. */
+static void bad_leg(const char *text, const char *expected)
+{
+	char full[400];
+	const char *got = bad(text, strlen(text));
+
+	snprintf(full, sizeof(full), expected, cert_file(""));
+	cr_expect_str_eq(got, full, "\n  got      %s\n  expected %s", got, full);
+}
+
+#define FILES(certificate, key) \
+	"certificate = \"${CMAN_TEST_DIR}/" certificate "\"\nkey = \"${CMAN_TEST_DIR}/" key "\"\n"
+#define BAD_FRONT(tls, expected) bad_leg("instance a {\n" TLS_FRONT(tls) SERVICE "}\n", expected)
+#define BAD_PG(tls, expected)	 bad_leg("instance a {\n" LISTENER TLS_PG(tls) "}\n", expected)
+
+Test(config, tls_files_of_legs_that_cannot_be_used)
+{
+	cr_assert_eq(chmod(cert_file("node.pem"), 0600), 0);
+	BAD_FRONT(FILES("node.key", "node.key"),
+		  ":4: certificate = %snode.key: no certificate in it: expected a PEM certificate");
+	BAD_FRONT(FILES("node.pem", "ca.key"),
+		  ":5: key = %sca.key: does not belong to the certificate: expected the key that "
+		  "the certificate was made for");
+	BAD_FRONT(FILES("node.pem", "node.pem"),
+		  ":5: key = %snode.pem: no private key in it: expected a PEM private key");
+	BAD_FRONT(FILES("node.pem", "node.key") "client_ca = \"${CMAN_TEST_DIR}/node.key\"\n",
+		  ":6: client_ca = %snode.key: no certificate in it: expected PEM certificates of "
+		  "CAs");
+	BAD_FRONT(PAIR("node") "sni a { " PAIR("node") "}\nsni b {\n" FILES("node.pem",
+									    "ca.key") "}\n",
+		  ":9: key = %sca.key: does not belong to the certificate: expected the key that "
+		  "the certificate was made for");
+	BAD_FRONT(PAIR("node") "sni a {\n" FILES("ca.key", "node.key") "}\n",
+		  ":6: certificate = %sca.key: no certificate in it: expected a PEM certificate");
+	BAD_PG("verify = no\n" FILES("node.pem", "ca.key"),
+	       ":7: key = %sca.key: does not belong to the certificate: expected the key that the "
+	       "certificate was made for");
+	BAD_PG("verify = no\nca = \"${CMAN_TEST_DIR}/node.key\"\n",
+	       ":6: ca = %snode.key: no certificate in it: expected PEM certificates of CAs");
+	cr_assert_eq(chmod(cert_file("node.key"), 0644), 0);
+	BAD_FRONT(FILES("node.pem", "node.key"),
+		  ":5: key = %snode.key: everybody has access to this private key (mode 0644): "
+		  "expected mode 0600 or 0640");
+	BAD_PG("verify = no\n" FILES("node.pem", "node.key"),
+	       ":7: key = %snode.key: everybody has access to this private key (mode 0644): "
+	       "expected mode 0600 or 0640");
+}
+
+/* As anybody but its owner: cmanctl check, without being root. */
+Test(config, tls_key_of_a_leg_that_is_not_ours)
+{
+	static const char text[] = "instance a {\n" TLS_FRONT(FILES("node.pem", "node.key")) SERVICE
+		"}\n";
+	char expected[300];
+
+	cr_assert_eq(chmod(cert_file(""), 0755), 0);
+	if (geteuid() == 0 && seteuid(65534) < 0)
+		cr_skip_test("cannot give up root");
+	if (getuid())
+		cr_assert_eq(chmod(cert_file("node.key"), 0), 0);
+	snprintf(expected, sizeof(expected),
+		 ":5: key = \"%s\": Permission denied: expected a file that can be read",
+		 cert_file("node.key"));
+	cr_assert_str_eq(bad(text, strlen(text)), expected);
+	if (getuid() == 0)
+		cr_assert_eq(seteuid(0), 0);
+}
+
 Test(config, nul_byte)
 {
 	static const char text[] = "instance a {\n" LISTENER "\0" SERVICE "}\n";
@@ -598,9 +775,50 @@ Test(config, limits)
 	      ":69: peer 'p64' is one too many: expected at most 64 in an instance");
 }
 
+Test(config, limit_of_sni)
+{
+	char text[CMAN_MAX_SNI * 200], *p = text;
+	uint32_t i;
+
+	p += sprintf(p, "instance a {\n" SERVICE "listener front { address = \"0.0.0.0:1\" "
+			"service = pg\ntls { " PAIR("node"));
+	for (i = 0; i < CMAN_MAX_SNI; i++)
+		p += sprintf(p, "sni s%u { " PAIR("node") "}\n", i);
+	strcpy(p, "} } }\n");
+	cman_conf_free(good(text));
+	sprintf(p, "sni s%u { " PAIR("node") "}\n} } }\n", i);
+	cr_assert_str_eq(bad(text, strlen(text)),
+			 ":133: sni 's64' is one too many: expected at most 64 in a tls block");
+}
+
+Test(config, length_of_sni)
+{
+	static const char form[] = "instance a {\n" TLS_FRONT(
+		PAIR("node") "sni \"*.%s\" { " PAIR("node") "}\n") SERVICE "}\n";
+	char name[253] = "", text[1200];
+	struct cman_conf *conf;
+
+	memset(name, 'n', 251);
+	snprintf(text, sizeof(text), form, name);
+	conf = good(text);
+	cr_assert_eq(strlen(conf->instance[0].listener[0].tls.sni[0].name), 253);
+	cman_conf_free(conf);
+	name[251] = 'n';
+	snprintf(text, sizeof(text), form, name);
+	cr_assert_str_eq(
+		bad(text, strlen(text)),
+		":5: sni '*.nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...': "
+		"expected a host name such as db.example, or \"*.example\" for those "
+		"with one label more");
+}
+
 #define SAME "gateways = 2 run_dir = /tmp/a user = root\n"
 #define FLOATING(name, address, interface) \
 	"floating " name " { address = \"" address "\" interface = " interface " }\n"
+
+#define TLS_SECOND(listener_tls, service_tls) \
+	"listener second { address = \"0.0.0.0:1\" service = two tls { " listener_tls " } }\n" \
+	"service two { targets = { \"10.0.0.5:1\" } tls { " service_tls " } }\n"
 
 static void plan_from(const char *was, const char *line, uint32_t slots, const char *expected)
 {
@@ -668,6 +886,12 @@ Test(config, plan_of_a_reload)
 		  SAME CHANNEL "handover_listen = \"10.0.0.1:7710\" peer b { address = "
 			       "\"10.0.0.3:1\" name = x }",
 		  9000, NULL);
+	/* TLS of the legs: comes, changes and goes */
+	plan_from(SAME, SAME TLS_SECOND(PAIR("node"), "verify = no"), 9000, NULL);
+	plan_from(SAME TLS_SECOND(PAIR("node"), "verify = no"),
+		  SAME TLS_SECOND(PAIR("expired") "min_version = \"1.3\"", "server_name = x"), 9000,
+		  NULL);
+	plan_from(SAME TLS_SECOND(PAIR("node"), "verify = no"), SAME, 9000, NULL);
 	plan_from(SAME FLOATING("f", "10.0.0.8/24", "eth0") FLOATING("g", "fd00::8/64", "eth0"),
 		  SAME FLOATING("g", "fd00::8/64", "eth0") FLOATING("f", "10.0.0.8/24", "eth0"),
 		  9000, NULL);

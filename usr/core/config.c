@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The configuration model: resolves references, finds what one value alone cannot show (addresses
- * that overlap, equal rules, families that do not fit), says what a reload may change, and frees
- * it all. Addresses as text are in endpoint.c; files and their syntax are in usr/sys/conf.c.
+ * that overlap, equal rules, families that do not fit, TLS where the kernel splices), says what a
+ * reload may change, and frees it all. Addresses as text are in endpoint.c; files and their syntax are in usr/sys/conf*.c.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -416,6 +416,91 @@ static int check_channel(const struct cman_instance_conf *inst, struct cman_conf
 	return 0;
 }
 
+/* The suites that are chosen, and the oldest version that is allowed, must leave one to agree on. */
+static int check_suites(const struct cman_tls_conf *tls, struct cman_conf_problem *ret)
+{
+	uint32_t i;
+
+	for (i = 0; i < tls->nsuites; i++)
+		if (cman_tls_suite(tls->suites[i])->version >= tls->min_version)
+			return 0;
+	return tls->nsuites == 0 ? 0 :
+				   problem(ret, tls->line, "tls", "ciphers",
+					   "ciphers has no suite of TLS 1.3, and min_version is "
+					   "\"1.3\": expected one, such as TLS_AES_128_GCM_SHA256");
+}
+
+static int check_sni(const struct cman_tls_conf *tls, struct cman_conf_problem *ret)
+{
+	uint32_t i, j;
+
+	for (i = 0; i < tls->nsni; i++) {
+		const struct cman_sni_conf *late = &tls->sni[i];
+
+		if (i >= CMAN_MAX_SNI)
+			return problem(ret, late->line, late->name, NULL,
+				       "sni '%.60s' is one too many: expected at most %d in a tls "
+				       "block",
+				       late->name, CMAN_MAX_SNI);
+		for (j = 0; j < i; j++)
+			if (strcasecmp(late->name, tls->sni[j].name) == 0)
+				return problem(ret, late->line, late->name, NULL,
+					       "sni '%.60s' has the name of sni '%.60s' of line "
+					       "%u: expected one block for each name",
+					       late->name, tls->sni[j].name, tls->sni[j].line);
+	}
+	return 0;
+}
+
+/* Both legs of a service: the kernel's splice and TLS exclude each other. */
+static int check_splice(const struct cman_instance_conf *inst, const struct cman_service_conf *s,
+			struct cman_conf_problem *ret)
+{
+	uint32_t i;
+
+	if (!s->splice_sockmap)
+		return 0;
+	if (s->tls.set)
+		return problem(ret, s->line, s->name, "splice",
+			       "service '%s': splice = \"sockmap\" and tls (line %u): expected "
+			       "splice = \"user\", the kernel cannot relay a leg with TLS",
+			       s->name, s->tls.line);
+	for (i = 0; i < inst->nlisteners; i++)
+		if (inst->listener[i].tls.set && &inst->service[inst->listener[i].service] == s)
+			return problem(ret, s->line, s->name, "splice",
+				       "service '%s': splice = \"sockmap\" and tls in listener "
+				       "'%s' (line %u): expected splice = \"user\", the kernel "
+				       "cannot relay a leg with TLS",
+				       s->name, inst->listener[i].name, inst->listener[i].tls.line);
+	return 0;
+}
+
+static int check_tls(const struct cman_instance_conf *inst, struct cman_conf_problem *ret)
+{
+	uint32_t i;
+	int r = 0;
+
+	for (i = 0; i < inst->nlisteners && r == 0; i++) {
+		r = check_suites(&inst->listener[i].tls, ret);
+		if (r == 0)
+			r = check_sni(&inst->listener[i].tls, ret);
+	}
+	for (i = 0; i < inst->nservices && r == 0; i++) {
+		const struct cman_service_conf *s = &inst->service[i];
+
+		r = check_suites(&s->tls, ret);
+		if (r == 0)
+			r = check_splice(inst, s, ret);
+		if (r == 0 && s->tls.set && s->tls.verify && !s->tls.server_name)
+			r = problem(ret, s->tls.line, "tls", "verify",
+				    "tls in service '%s' has no 'server_name': expected the name "
+				    "that the targets' certificates must have (or an address), or "
+				    "verify = false",
+				    s->name);
+	}
+	return r;
+}
+
 static int check_instance(struct cman_instance_conf *inst, struct cman_conf_problem *ret)
 {
 	size_t len;
@@ -427,6 +512,8 @@ static int check_instance(struct cman_instance_conf *inst, struct cman_conf_prob
 		r = check_listeners(inst, ret);
 	if (r == 0)
 		r = check_rules(inst, ret);
+	if (r == 0)
+		r = check_tls(inst, ret);
 	if (r < 0)
 		return r;
 	if (inst->nfloating > CMAN_MAX_FLOATING)
@@ -558,13 +645,19 @@ int cman_config_plan(const struct cman_instance_conf *running,
 
 static void free_tls(struct cman_tls_conf *tls)
 {
+	uint32_t i;
+
 	free(tls->certificate);
 	free(tls->key);
 	free(tls->ca);
 	free(tls->client_ca);
-	free(tls->min_version);
 	free(tls->server_name);
 	free(tls->warning);
+	for (i = 0; i < tls->nsni; i++) {
+		free(tls->sni[i].certificate);
+		free(tls->sni[i].key);
+	}
+	free(tls->sni);
 }
 
 static void free_instance(struct cman_instance_conf *inst)

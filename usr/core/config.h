@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "bpf/cman_maps.h"
+#include "usr/core/tls.h"
 
 #define CMAN_DEFAULT_CONF    "/etc/cman/cman.conf"
 #define CMAN_DEFAULT_RUN_DIR "/run/cman"
@@ -29,16 +30,35 @@ struct cman_endpoint {
 	uint16_t port_last; /* = port_first but for ranges */
 };
 
+#define CMAN_MAX_SNI	64 /* in a tls block, as the next */
+#define CMAN_MAX_SUITES 16
+
+/* A host name, or "*." and one, that clients ask for, and the certificate that they are shown then. */
+struct cman_sni_conf {
+	char name[256];
+	unsigned int line;
+	char *certificate, *key;
+};
+
 /*
- * The files of a tls block. Of an instance: certificate, key and ca of its handover channel, which
- * the loader has read and found fit together. In listeners and services they are for later releases.
+ * A tls block. Of an instance: certificate, key and ca of its handover channel, nothing else. Of a
+ * listener or a service: how a leg becomes TLS. The loader has read the files and found that they fit
+ * together; who needs what is in them reads them again (usr/sys/credentials.h).
  */
 struct cman_tls_conf {
 	bool set;
 	unsigned int line;
-	char *warning; /* of the loader: what peers will refuse about the certificate; or NULL */
-	char *certificate, *key, *ca, *client_ca, *min_version, *server_name;
+	char *warning; /* of the loader: what peers will refuse about a certificate; or NULL */
+	char *certificate, *key, *ca, *client_ca, *server_name;
 	bool verify;
+	unsigned int min_version;	  /* CMAN_TLS_1_2, CMAN_TLS_1_3 */
+	uint16_t suites[CMAN_MAX_SUITES]; /* in order of preference; nsuites 0: all of ours */
+	uint32_t nsuites;
+	uint8_t alpn[256]; /* RFC 7301 wire form: length, name, ...; alpn_len 0: passed through */
+	uint32_t alpn_len;
+	enum cman_tls_engine engine; /* NONE: auto */
+	struct cman_sni_conf *sni;   /* listeners */
+	uint32_t nsni;
 };
 
 struct cman_listener_conf {
@@ -137,7 +157,7 @@ struct cman_conf {
 /* One error, ready to print: "FILE:LINE: what is wrong and what was expected". */
 struct cman_conf_error {
 	unsigned int line; /* 0: the file as a whole */
-	char text[400];
+	char text[600];
 };
 
 /*
@@ -161,7 +181,7 @@ char *cman_endpoint_format(const uint8_t addr[16], uint16_t port, char buf[CMAN_
 /*
  * Resolves references, sorts the rules, and checks what one value alone cannot show: duplicate
  * addresses of listeners, unknown services, equal rules, a source of another family than the
- * targets, limits. Returns 0 or -EINVAL with *ret_error filled.
+ * targets, TLS that nobody could agree on or the kernel cannot relay, limits. Returns 0 or -EINVAL with *ret_error filled.
  */
 int cman_conf_validate(struct cman_conf *conf, struct cman_conf_error *ret_error);
 
@@ -170,8 +190,10 @@ struct cman_instance_conf *cman_conf_instance(struct cman_conf *conf, const char
 
 /*
  * May @next replace @running in a live instance? gateways, run_dir, user, handover_listen, floating
- * addresses, and a max_sessions above @slots_per_cell need a restart (or a migration). Peers and tls
- * may change: they are for the handovers to come. Returns 0, or -EINVAL with the reason.
+ * addresses, and a max_sessions above @slots_per_cell need a restart (or a migration). Peers and the
+ * instance's tls may change: they are for the handovers to come. So may the tls of listeners and
+ * services, which may also come and go: it is for the handshakes to come, live sessions go on as they
+ * are. Returns 0, or -EINVAL with the reason.
  */
 int cman_config_plan(const struct cman_instance_conf *running,
 		     const struct cman_instance_conf *next, uint32_t slots_per_cell,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What usr/core/config.c shares with the loader (usr/sys/conf.c) and nobody else: the rules for
+ * What usr/core/config.c shares with the loader (usr/sys/conf*.c) and nobody else: the rules for
  * names, the one place that words "FILE:LINE: ...", and a validation that also says which key of
  * which block is wrong. The model knows the line of each block; the loader knows the line of each
  * key, and so can point at it.

@@ -48,9 +48,10 @@
 
 struct cman_tls_ctx;
 
-/* Which of the three files it is about, and a sentence: "PATH: what is wrong: expected ..." */
+/* Which of the files it is about, and a sentence: "PATH: what is wrong: expected ..." */
 struct cman_tls_error {
-	const char *key; /* "certificate", "key" or "ca" */
+	const char *key; /* "certificate", "key", "ca" or "client_ca" */
+	const char *sni; /* name of the sni block that it is in; NULL: in the tls block itself */
 	char text[400];
 };
 

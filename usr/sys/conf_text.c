@@ -13,7 +13,7 @@
 
 #include "usr/sys/conf_text.h"
 
-#define MAX_DEPTH 16 /* the grammar needs 3; deeper ones are unknown blocks to libconfuse */
+#define MAX_DEPTH 16 /* the grammar needs 4; deeper ones are unknown blocks to libconfuse */
 
 struct open_block {
 	unsigned int line;
