@@ -95,6 +95,21 @@ struct bench_options {
 	uint64_t close;	    /* enum close_mode */
 	uint64_t direction; /* enum direction */
 
+	bool tls;
+	bool tls_split;
+	bool tls_resume;
+	uint64_t tls_version; /* 0: any */
+	uint64_t tls_update;
+	uint64_t tls_pad;
+	const char *tls_cipher;
+	const char *tls_ca;
+	const char *tls_name;
+	const char *tls_cert;
+	const char *tls_key;
+	const char *tls_alpn;
+	const char *tls_keylog;
+	struct tls_context *tls_context; /* made of these */
+
 	bool reconnect;
 	bool progress;
 	bool verify;
@@ -118,6 +133,7 @@ enum opt_type {
 	OPT_SOURCE,  /* repeated; host only */
 	OPT_PIDS,
 	OPT_PATH,
+	OPT_TEXT,
 	OPT_FD,
 };
 
@@ -164,6 +180,8 @@ enum fail {
 	FAIL_UNREACHABLE,
 	FAIL_LOCAL,
 	FAIL_WRONG,
+	FAIL_TLS,
+	FAIL_TRUNCATED, /* TLS without close_notify */
 	FAIL_OTHER,
 	FAIL_MAX
 };
@@ -250,6 +268,10 @@ int timer_arm(struct loop *l, struct timer *t, uint64_t due);
 void timer_cancel(struct loop *l, struct timer *t);
 int loop_run(struct loop *l);
 
+/* ---- connections, plain or TLS (transport.c, tls.c) ---- */
+
+#include "transport.h"
+
 /* ---- CPU and memory of other processes (proc.c) ---- */
 
 struct usage {
@@ -287,6 +309,13 @@ struct tally {
 	uint64_t held_sent; /* half-closed sessions, counted apart */
 	uint64_t held_verified;
 	uint64_t held_open;
+	uint64_t tls_handshakes;
+	uint64_t tls_errors; /* handshakes and sessions that failed */
+	uint64_t tls_truncated;
+	uint64_t tls_alerts; /* received, without close_notify */
+	uint64_t tls_updates_sent;
+	uint64_t tls_updates_received;
+	uint64_t tls_resumed;
 	uint64_t fails[FAIL_MAX];
 };
 
@@ -311,6 +340,9 @@ struct worker {
 	struct tally tally;
 	struct hist latency;
 	unsigned char *scratch;
+	const char *tls_version, *tls_cipher; /* of its sessions; "mixed" when they differ */
+	char tls_alpn[64];		      /* of the first */
+	struct ssl_session_st *tls_session;   /* to be resumed */
 	pthread_t thread;
 	int err;
 };
@@ -370,7 +402,7 @@ int ready_announce(const struct bench_options *opt, const char *text);
 /* ---- one connect-send-verify-close (exchange.c), used by connrate and probe ---- */
 
 struct exchange {
-	struct io io;
+	struct transport conn; /* first: probe frees it through the loop */
 	struct timer timer;
 	struct worker *w;
 	void (*done)(struct exchange *x, enum fail result);

@@ -22,7 +22,7 @@ struct stream_source {
 };
 
 struct flow {
-	struct io io;
+	struct transport conn;
 	struct timer guard;
 	struct bulk_worker *bw;
 	uint64_t id;
@@ -54,7 +54,7 @@ static void flow_end(struct flow *f)
 		return;
 	f->ended = true;
 	timer_cancel(&bw->w.loop, &f->guard);
-	loop_close(&bw->w.loop, &f->io);
+	transport_close(&f->conn, &bw->w.loop);
 	settle(f);
 	if (++bw->ended == bw->nr)
 		crew_worker_done(&bw->w);
@@ -91,9 +91,9 @@ static void flow_send(struct flow *f)
 		off_t at = (off_t)(f->pos % SOURCE_PERIOD);
 
 		if (f->bw->w.opt->zero_copy)
-			n = sendfile(f->io.fd, src->memfd, &at, SOURCE_SPAN);
+			n = sendfile(f->conn.io.fd, src->memfd, &at, SOURCE_SPAN);
 		else
-			n = send(f->io.fd, src->data + at, SOURCE_SPAN, MSG_NOSIGNAL);
+			n = transport_write(&f->conn, src->data + at, SOURCE_SPAN);
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n < 0) {
@@ -133,7 +133,8 @@ static void read_reply(struct flow *f)
 		flow_lost(f, FAIL_WRONG, "the sink's count is too long");
 		return;
 	}
-	n = recv(f->io.fd, f->reply + f->reply_len, sizeof(f->reply) - 1 - f->reply_len, 0);
+	n = transport_read(&f->conn, f->reply + f->reply_len, sizeof(f->reply) - 1 - f->reply_len,
+			   0);
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n < 0)
@@ -165,8 +166,8 @@ static void flow_receive(struct flow *f)
 	uint64_t wrong;
 	ssize_t n;
 
-	n = recv(f->io.fd, w->scratch, SCRATCH_BYTES,
-		 w->opt->discard && !w->opt->verify ? MSG_TRUNC : 0);
+	n = transport_read(&f->conn, w->scratch, SCRATCH_BYTES,
+			   w->opt->discard && !w->opt->verify ? MSG_TRUNC : 0);
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0) {
@@ -187,14 +188,14 @@ static void flow_receive(struct flow *f)
 
 static void flow_event(struct loop *l, struct io *io, uint32_t events)
 {
-	struct flow *f = container_of(io, struct flow, io);
+	struct flow *f = container_of(io, struct flow, conn.io);
 	bool up = f->bw->w.opt->direction == DIRECTION_UP;
 	int err;
 
 	if (!f->open) {
-		err = net_error(f->io.fd);
+		err = transport_error(&f->conn);
 		if (!err)
-			err = loop_mod(l, &f->io, up ? EPOLLIN | EPOLLOUT : EPOLLIN);
+			err = transport_want(&f->conn, l, up ? EPOLLIN | EPOLLOUT : EPOLLIN);
 		if (err) {
 			flow_lost(f, fail_of_errno(err), "connect failed");
 			return;
@@ -235,11 +236,9 @@ static int bulk_start(struct worker *w)
 
 		f->bw = bw;
 		f->id = first + i;
-		f->io = (struct io){ .fd = -1, .fn = flow_event };
+		f->conn.io = (struct io){ .fd = -1, .fn = flow_event };
 		f->guard.fn = connect_timed_out;
-		err = net_connect(w->opt, &w->opt->connect, f->id, 0, &f->io.fd);
-		if (err == -EINPROGRESS)
-			err = loop_add(&w->loop, &f->io, EPOLLOUT);
+		err = transport_connect(&f->conn, w, &w->opt->connect, f->id, 0, EPOLLOUT);
 		if (!err)
 			err = timer_arm(&w->loop, &f->guard, w->loop.now + w->opt->connect_timeout);
 		if (err)
@@ -270,11 +269,11 @@ static void bulk_phase(struct worker *w, enum phase phase)
 			flow_end(f);
 		} else if (phase == PHASE_ABORT) {
 			flow_lost(f, FAIL_TIMEOUT, "the sink's count did not come in time");
-		} else if (shutdown(f->io.fd, SHUT_WR) < 0) {
+		} else if (transport_shutdown(&f->conn) < 0) {
 			flow_lost(f, fail_of_errno(errno), "shutdown failed");
 		} else {
 			f->shut = true;
-			loop_mod(&w->loop, &f->io, EPOLLIN);
+			transport_want(&f->conn, &w->loop, EPOLLIN);
 		}
 	}
 }

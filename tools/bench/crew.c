@@ -348,6 +348,7 @@ void crew_fini(struct crew *c)
 	for (i = 0; i < c->nr_workers; i++) {
 		if (c->ops->fini)
 			c->ops->fini(c->workers[i]);
+		tls_forget_session(c->workers[i]);
 		loop_fini(&c->workers[i]->loop);
 		free(c->workers[i]->scratch);
 		free(c->workers[i]);

@@ -15,9 +15,9 @@
 static void finish(struct exchange *x, enum fail result)
 {
 	timer_cancel(&x->w->loop, &x->timer);
-	if (x->io.fd >= 0 && (result || x->w->opt->close == CLOSE_RST))
-		net_reset(x->io.fd);
-	loop_close(&x->w->loop, &x->io);
+	if (x->conn.io.fd >= 0 && (result || x->w->opt->close == CLOSE_RST))
+		transport_reset(&x->conn);
+	transport_close(&x->conn, &x->w->loop);
 	x->done(x, result);
 }
 
@@ -40,7 +40,7 @@ static enum fail send_request(struct exchange *x, bool *ret_sent)
 	while (x->sent < size) {
 		len = size - x->sent < SCRATCH_BYTES ? (size_t)(size - x->sent) : SCRATCH_BYTES;
 		pattern_fill(x->seed, x->sent, w->scratch, len);
-		n = send(x->io.fd, w->scratch, len, MSG_NOSIGNAL);
+		n = transport_write(&x->conn, w->scratch, len);
 		if (n < 0 && errno == EAGAIN)
 			return FAIL_NONE;
 		if (n < 0)
@@ -60,7 +60,7 @@ static enum fail read_echo(struct exchange *x, bool to_end, bool *ret_eof)
 	ssize_t n;
 
 	do {
-		n = recv(x->io.fd, w->scratch, SCRATCH_BYTES, 0);
+		n = transport_read(&x->conn, w->scratch, SCRATCH_BYTES, 0);
 		if (n < 0 && errno == EAGAIN)
 			return FAIL_NONE;
 		if (n < 0)
@@ -90,12 +90,12 @@ static bool begin_close(struct exchange *x)
 	if (x->w->opt->close != CLOSE_WAIT)
 		return true;
 	x->closing = true;
-	return shutdown(x->io.fd, SHUT_WR) < 0;
+	return transport_shutdown(&x->conn) < 0;
 }
 
 static void exchange_event(struct loop *l, struct io *io, uint32_t events)
 {
-	struct exchange *x = container_of(io, struct exchange, io);
+	struct exchange *x = container_of(io, struct exchange, conn.io);
 	bool eof = false, sent = false;
 	enum fail f = FAIL_NONE;
 
@@ -134,14 +134,13 @@ void exchange_start(struct exchange *x)
 	struct worker *w = x->w;
 	int err;
 
-	x->io = (struct io){ .fd = -1, .fn = exchange_event };
+	x->conn.io = (struct io){ .fd = -1, .fn = exchange_event };
 	x->timer.fn = timed_out;
 	x->seed = pattern_seed(w->opt->seed, x->id, 0);
 	x->sent = x->got = x->t_connected = x->t_verified = 0;
 	x->connected = x->closing = false;
-	err = net_connect(w->opt, &w->opt->connect, x->id, 0, &x->io.fd);
-	if (err == -EINPROGRESS)
-		err = loop_add(&w->loop, &x->io, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	err = transport_connect(&x->conn, w, &w->opt->connect, x->id, 0,
+				EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 	if (!err)
 		err = timer_arm(&w->loop, &x->timer, w->loop.now + w->opt->connect_timeout);
 	if (err)
@@ -152,7 +151,7 @@ void exchange_start(struct exchange *x)
 void exchange_abort(struct exchange *x)
 {
 	timer_cancel(&x->w->loop, &x->timer);
-	if (x->io.fd >= 0)
-		net_reset(x->io.fd);
-	loop_close(&x->w->loop, &x->io);
+	if (x->conn.io.fd >= 0)
+		transport_reset(&x->conn);
+	transport_close(&x->conn, &x->w->loop);
 }

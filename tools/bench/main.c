@@ -135,6 +135,7 @@ static const struct verb verbs[] = {
 
 static const char *const mode_words[] = { "echo", "sink", "source", "hold", "http-less", NULL };
 static const char *const close_words[] = { "fin", "rst", "wait", NULL };
+static const char *const tls_version_words[] = { "any", "1.2", "1.3", NULL };
 static const char *const direction_words[] = { "up", "down", NULL };
 
 #define FIELD(f) offsetof(struct bench_options, f)
@@ -214,6 +215,34 @@ static const struct option_def options[] = {
 	  OPT_SECONDS, FIELD(drain_timeout), 0, S(3600), NULL },
 	{ "parallel-connects", 0, "N", "most connections being opened at the same time",
 	  STREAM | IDLE, 0, OPT_COUNT, FIELD(parallel_connects), 1, 100000, NULL },
+	{ "tls", 0, NULL, "TLS on every connection", EVERY, 0, OPT_FLAG, FIELD(tls), 0, 0, NULL },
+	{ "tls-version", 0, "VERSION", "the only version", EVERY, 0, OPT_WORD, FIELD(tls_version),
+	  0, 0, tls_version_words },
+	{ "tls-cipher", 0, "NAME", "OpenSSL's name of the cipher; chooses the version too", EVERY,
+	  0, OPT_TEXT, FIELD(tls_cipher), 0, 0, NULL },
+	{ "tls-ca", 0, "FILE",
+	  "verify the server's certificate (without: no verification); "
+	  "serve: demand certificates of clients",
+	  EVERY, 0, OPT_PATH, FIELD(tls_ca), 0, 0, NULL },
+	{ "tls-name", 0, "NAME", "server's name: sent (SNI), and verified with --tls-ca", CLIENTS,
+	  0, OPT_TEXT, FIELD(tls_name), 0, 0, NULL },
+	{ "tls-cert", 0, "FILE", "own certificate, followed by its chain", EVERY, 0, OPT_PATH,
+	  FIELD(tls_cert), 0, 0, NULL },
+	{ "tls-key", 0, "FILE", "its private key", EVERY, 0, OPT_PATH, FIELD(tls_key), 0, 0, NULL },
+	{ "tls-alpn", 0, "LIST", "protocols to offer or, by serve, to accept: h2,http/1.1", EVERY,
+	  0, OPT_TEXT, FIELD(tls_alpn), 0, 0, NULL },
+	{ "tls-update", 0, "N",
+	  "every N records update the keys and request the peer's update (TLS 1.3)", EVERY, 0,
+	  OPT_COUNT, FIELD(tls_update), 1, UINT32_MAX, NULL },
+	{ "tls-pad", 0, "BYTES", "pad records to a multiple of that (TLS 1.3)", EVERY, 0, OPT_BYTES,
+	  FIELD(tls_pad), 2, 16384, NULL },
+	{ "tls-split", 0, NULL,
+	  "send each record in pieces, the first within its header, with pauses between", EVERY, 0,
+	  OPT_FLAG, FIELD(tls_split), 0, 0, NULL },
+	{ "tls-resume", 0, NULL, "offer to resume the latest TLS session", CLIENTS, 0, OPT_FLAG,
+	  FIELD(tls_resume), 0, 0, NULL },
+	{ "tls-keylog", 0, "FILE", "append the secrets of each session, for who decodes a capture",
+	  EVERY, 0, OPT_PATH, FIELD(tls_keylog), 0, 0, NULL },
 	{ "threads", 't', "N", "worker threads, each with its share of the sessions", EVERY, 0,
 	  OPT_COUNT, FIELD(threads), 1, 256, NULL },
 	{ "cpu-of", 0, "PID[,PID]", "processes whose CPU time and memory are reported", CLIENTS, 0,
@@ -498,7 +527,7 @@ int main(int argc, char **argv)
 	} else if (opt.help) {
 		print_verb(opt.verb, false);
 		ret = EXIT_VERIFIED;
-	} else if (raise_limits(&opt)) {
+	} else if (tls_context_new(&opt, &opt.tls_context) || raise_limits(&opt)) {
 		ret = EXIT_USAGE;
 	} else {
 		ret = opt.verb->run(&opt);

@@ -198,6 +198,10 @@ enum fail fail_of_errno(int err)
 		return FAIL_RESET;
 	case ETIMEDOUT:
 		return FAIL_TIMEOUT;
+	case ERR_TLS:
+		return FAIL_TLS;
+	case ERR_TRUNCATED:
+		return FAIL_TRUNCATED;
 	case EHOSTUNREACH:
 	case ENETUNREACH:
 		return FAIL_UNREACHABLE;
@@ -220,6 +224,7 @@ const char *fail_name(enum fail f)
 		[FAIL_RESET] = "reset",	      [FAIL_TIMEOUT] = "timeout",
 		[FAIL_EOF] = "eof",	      [FAIL_UNREACHABLE] = "unreachable",
 		[FAIL_LOCAL] = "local_limit", [FAIL_WRONG] = "wrong_bytes",
+		[FAIL_TLS] = "tls",	      [FAIL_TRUNCATED] = "truncated",
 		[FAIL_OTHER] = "other",
 	};
 

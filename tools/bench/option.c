@@ -190,8 +190,10 @@ int option_set(struct bench_options *opt, const struct option_def *def, const ch
 		*(bool *)field = true;
 		return 0;
 	case OPT_PATH:
+	case OPT_TEXT:
 		if (!*value) {
-			complain("--%s: an empty path", def->name);
+			complain("--%s: an empty %s", def->name,
+				 def->type == OPT_PATH ? "path" : "text");
 			return -EINVAL;
 		}
 		*(const char **)field = value;
@@ -250,4 +252,5 @@ void options_release(struct bench_options *opt)
 	free(opt->listen.v);
 	free(opt->source.v);
 	free(opt->cpu_of.v);
+	tls_context_free(opt->tls_context);
 }

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 struct ping {
-	struct io io;
+	struct transport conn;
 	struct timer guard; /* of the connect */
 	struct ping_worker *pw;
 	uint64_t id, seed;
@@ -39,7 +39,7 @@ static void ping_end(struct ping *p)
 		return;
 	p->ended = true;
 	timer_cancel(&pw->w.loop, &p->guard);
-	loop_close(&pw->w.loop, &p->io);
+	transport_close(&p->conn, &pw->w.loop);
 	if (!p->settled) {
 		p->settled = true;
 		crew_settled(&pw->w);
@@ -70,7 +70,7 @@ static void ping_send(struct ping *p)
 	while (p->sent < size) {
 		len = size - p->sent < SCRATCH_BYTES ? (size_t)(size - p->sent) : SCRATCH_BYTES;
 		pattern_fill(p->seed, p->base + p->sent, w->scratch, len);
-		n = send(p->io.fd, w->scratch, len, MSG_NOSIGNAL);
+		n = transport_write(&p->conn, w->scratch, len);
 		if (n < 0 && errno == EAGAIN)
 			break;
 		if (n < 0) {
@@ -79,7 +79,7 @@ static void ping_send(struct ping *p)
 		}
 		p->sent += (uint64_t)n;
 	}
-	loop_mod(&w->loop, &p->io, p->sent < size ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	transport_want(&p->conn, &w->loop, p->sent < size ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void ping_begin(struct ping *p, uint64_t now)
@@ -123,7 +123,7 @@ static void ping_receive(struct ping *p)
 	size_t first;
 	ssize_t n;
 
-	n = recv(p->io.fd, w->scratch, SCRATCH_BYTES, 0);
+	n = transport_read(&p->conn, w->scratch, SCRATCH_BYTES, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -146,11 +146,11 @@ static void ping_receive(struct ping *p)
 
 static void ping_event(struct loop *l, struct io *io, uint32_t events)
 {
-	struct ping *p = container_of(io, struct ping, io);
+	struct ping *p = container_of(io, struct ping, conn.io);
 	int err;
 
 	if (!p->open) {
-		err = net_error(p->io.fd);
+		err = transport_error(&p->conn);
 		if (err) {
 			ping_lost(p, fail_of_errno(err));
 			return;
@@ -189,11 +189,9 @@ static int ping_start(struct worker *w)
 		p->pw = pw;
 		p->id = first + i;
 		p->seed = pattern_seed(w->opt->seed, p->id, 0);
-		p->io = (struct io){ .fd = -1, .fn = ping_event };
+		p->conn.io = (struct io){ .fd = -1, .fn = ping_event };
 		p->guard.fn = connect_timed_out;
-		err = net_connect(w->opt, &w->opt->connect, p->id, 0, &p->io.fd);
-		if (err == -EINPROGRESS)
-			err = loop_add(&w->loop, &p->io, EPOLLOUT);
+		err = transport_connect(&p->conn, w, &w->opt->connect, p->id, 0, EPOLLOUT);
 		if (!err)
 			err = timer_arm(&w->loop, &p->guard, w->loop.now + w->opt->connect_timeout);
 		if (err)

@@ -40,7 +40,7 @@ static void probe_free(struct probe_worker *pw, struct probe *p)
 	if (p->next)
 		p->next->prev = p->prev;
 	pw->live--;
-	loop_free_later(&pw->w.loop, &p->x.io);
+	loop_free_later(&pw->w.loop, &p->x.conn.io);
 }
 
 static void probe_done(struct exchange *x, enum fail result)

@@ -143,8 +143,56 @@ static void print_object(const char *prefix, json_t *o)
 	}
 }
 
+/* Of all workers; "mixed" when they differ. */
+static const char *common(const struct crew *c, size_t offset)
+{
+	const char *found = NULL;
+	unsigned int i;
+
+	for (i = 0; i < c->nr_workers; i++) {
+		const char *text = *(const char **)((char *)c->workers[i] + offset);
+
+		if (text && found && strcmp(text, found))
+			return "mixed";
+		if (text)
+			found = text;
+	}
+	return found;
+}
+
+static void report_text(json_t *o, const char *key, const char *text)
+{
+	json_object_set_new(o, key, text ? json_string(text) : json_null());
+}
+
+static void report_tls(json_t *o, const struct crew *c)
+{
+	struct tally t = crew_tally(c);
+	const char *alpn = NULL;
+	json_t *tls = json_object();
+	unsigned int i;
+
+	for (i = 0; i < c->nr_workers && !alpn; i++) {
+		if (*c->workers[i]->tls_alpn)
+			alpn = c->workers[i]->tls_alpn;
+	}
+	report_text(tls, "version", common(c, offsetof(struct worker, tls_version)));
+	report_text(tls, "cipher", common(c, offsetof(struct worker, tls_cipher)));
+	report_text(tls, "alpn", alpn);
+	report_u64(tls, "handshakes", t.tls_handshakes);
+	report_u64(tls, "resumed", t.tls_resumed);
+	report_u64(tls, "errors", t.tls_errors);
+	report_u64(tls, "alerts_received", t.tls_alerts);
+	report_u64(tls, "truncated", t.tls_truncated);
+	report_u64(tls, "key_updates_sent", t.tls_updates_sent);
+	report_u64(tls, "key_updates_received", t.tls_updates_received);
+	json_object_set_new(o, "tls", tls);
+}
+
 int report_finish(const struct crew *c, json_t *o, bool ok)
 {
+	if (c->opt->tls)
+		report_tls(o, c);
 	json_object_set_new(o, "ok", json_boolean(ok));
 	if (c->incidents) {
 		report_u64(o, "incident_count", c->nr_incidents);

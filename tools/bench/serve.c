@@ -43,8 +43,8 @@ struct serve_worker {
 };
 
 struct peer {
-	struct io io;
-	struct timer timer; /* delay of reading, pace of sending */
+	struct transport conn; /* first: freed through the loop */
+	struct timer timer;    /* delay of reading, pace of sending */
 	struct serve_worker *sw;
 	struct peer *prev, *next;
 	uint64_t in, out;     /* bytes of this connection */
@@ -62,8 +62,9 @@ static void peer_close(struct peer *p, bool reset)
 {
 	struct serve_worker *sw = p->sw;
 
+	reset = reset && transport_was_reset(&p->conn);
 	timer_cancel(&sw->w.loop, &p->timer);
-	loop_close(&sw->w.loop, &p->io);
+	transport_close(&p->conn, &sw->w.loop);
 	if (p->prev)
 		p->prev->next = p->next;
 	else
@@ -73,7 +74,7 @@ static void peer_close(struct peer *p, bool reset)
 	free(p->pending);
 	tally_add(&sw->closed, 1);
 	tally_add(&sw->resets, reset);
-	loop_free_later(&sw->w.loop, &p->io);
+	loop_free_later(&sw->w.loop, &p->conn.io);
 }
 
 /* Send what an earlier send left over. 1: all gone, 0: more to come, -1: the peer is closed. */
@@ -82,7 +83,7 @@ static int flush(struct peer *p)
 	ssize_t n;
 
 	while (p->pending_len) {
-		n = send(p->io.fd, p->pending + p->pending_off, p->pending_len, MSG_NOSIGNAL);
+		n = transport_write(&p->conn, p->pending + p->pending_off, p->pending_len);
 		if (n < 0 && errno == EAGAIN)
 			return 0;
 		if (n < 0) {
@@ -103,7 +104,7 @@ static int flush(struct peer *p)
 /* Send now, keep what does not fit. Only when nothing is pending. */
 static int send_or_keep(struct peer *p, const void *data, size_t len)
 {
-	ssize_t n = send(p->io.fd, data, len, MSG_NOSIGNAL);
+	ssize_t n = transport_write(&p->conn, data, len);
 
 	if (n < 0 && errno != EAGAIN) {
 		peer_close(p, true);
@@ -118,7 +119,7 @@ static int send_or_keep(struct peer *p, const void *data, size_t len)
 	p->pending_len = len - (size_t)n;
 	p->pending = malloc(p->pending_len);
 	if (!p->pending) {
-		net_reset(p->io.fd);
+		transport_reset(&p->conn);
 		peer_close(p, true);
 		return -1;
 	}
@@ -135,20 +136,20 @@ static ssize_t send_source(struct peer *p, size_t len)
 	if (len > SOURCE_SPAN)
 		len = SOURCE_SPAN;
 	if (p->sw->w.opt->zero_copy)
-		return sendfile(p->io.fd, s->source_memfd, &at, len);
-	return send(p->io.fd, s->source + at, len, MSG_NOSIGNAL);
+		return sendfile(p->conn.io.fd, s->source_memfd, &at, len);
+	return transport_write(&p->conn, s->source + at, len);
 }
 
 /* The answer of a holding server: header, then the pattern that the client can foresee. */
 static ssize_t send_hold(struct peer *p, size_t len)
 {
 	if (p->out < HOLD_HEADER)
-		return send(p->io.fd, p->header + p->out, HOLD_HEADER - p->out, MSG_NOSIGNAL);
+		return transport_write(&p->conn, p->header + p->out, HOLD_HEADER - p->out);
 	if (len > SCRATCH_BYTES)
 		len = SCRATCH_BYTES;
 	pattern_fill(pattern_reply_seed(le64toh(p->seed)), p->out - HOLD_HEADER, p->sw->w.scratch,
 		     len);
-	return send(p->io.fd, p->sw->w.scratch, len, MSG_NOSIGNAL);
+	return transport_write(&p->conn, p->sw->w.scratch, len);
 }
 
 /* Send as far as `due`. 1: it is reached, 0: the socket is full or the budget used, -1: closed. */
@@ -185,7 +186,7 @@ static void peer_rearm(struct peer *p, bool blocked)
 		reads = false;
 	if (reads)
 		events |= EPOLLIN;
-	if (loop_mod(&p->sw->w.loop, &p->io, events))
+	if (transport_want(&p->conn, &p->sw->w.loop, events))
 		peer_close(p, true);
 }
 
@@ -204,6 +205,10 @@ static void peer_write(struct peer *p)
 				   p->out == p->limit :
 				   p->eof;
 
+		if (end && !transport_finish(&p->conn)) {
+			peer_rearm(p, true);
+			return;
+		}
 		if (end) {
 			/* Nothing unread, nothing unsent: this close is a FIN. */
 			peer_close(p, false);
@@ -329,7 +334,7 @@ static void peer_read(struct peer *p)
 	ssize_t n;
 	int r;
 
-	n = recv(p->io.fd, p->sw->w.scratch, SCRATCH_BYTES, flags);
+	n = transport_read(&p->conn, p->sw->w.scratch, SCRATCH_BYTES, flags);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0) {
@@ -353,7 +358,7 @@ static void peer_read(struct peer *p)
 
 static void peer_event(struct loop *l, struct io *io, uint32_t events)
 {
-	struct peer *p = container_of(io, struct peer, io);
+	struct peer *p = container_of(io, struct peer, conn.io);
 
 	(void)l;
 	if (events & EPOLLOUT) {
@@ -393,7 +398,7 @@ static int peer_new(struct serve_worker *sw, int fd)
 	if (!p)
 		return -ENOMEM;
 	p->sw = sw;
-	p->io = (struct io){ .fd = fd, .fn = peer_event };
+	p->conn.io = (struct io){ .fd = -1, .fn = peer_event };
 	p->timer.fn = peer_timer;
 	if (opt->mode == SERVE_SOURCE) {
 		p->limit = opt->bytes ? opt->bytes : UINT64_MAX;
@@ -405,7 +410,7 @@ static int peer_new(struct serve_worker *sw, int fd)
 		events &= ~(uint32_t)EPOLLIN;
 		timer_arm(&sw->w.loop, &p->timer, sw->w.loop.now + opt->delay_read);
 	}
-	err = loop_add(&sw->w.loop, &p->io, events);
+	err = transport_accept(&p->conn, &sw->w, fd, events);
 	if (err) {
 		timer_cancel(&sw->w.loop, &p->timer);
 		free(p);
@@ -608,7 +613,7 @@ static int serve_report(struct crew *c)
 	report_u64(o, "wrong_bytes", sum->wrong);
 	wrong = sum->wrong;
 	free(sum);
-	return report_finish(c, o, !wrong);
+	return report_finish(c, o, !wrong && !crew_tally(c).tls_truncated);
 }
 
 int verb_serve(struct bench_options *opt)

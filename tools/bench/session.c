@@ -36,7 +36,7 @@ enum state {
 };
 
 struct session {
-	struct io io;
+	struct transport conn;
 	struct timer tick;  /* the next chunk; connecting again */
 	struct timer guard; /* connect timeout; pace of slow reading */
 	struct session_worker *sw;
@@ -94,7 +94,7 @@ static void session_close(struct session *s)
 	timer_cancel(l, &s->guard);
 	if (s->state == STATE_CONNECTING)
 		s->sw->connecting--;
-	loop_close(l, &s->io);
+	transport_close(&s->conn, l);
 }
 
 static void session_ended(struct session *s, enum state state)
@@ -122,8 +122,8 @@ static void session_lost(struct session *s, enum fail why, const char *text)
 	bool connecting = s->state < STATE_OPEN;
 	char local[ADDRESS_TEXT] = "-";
 
-	if (s->io.fd >= 0)
-		address_of_socket(s->io.fd, false, local, sizeof(local));
+	if (s->conn.io.fd >= 0)
+		address_of_socket(s->conn.io.fd, false, local, sizeof(local));
 	tally_add(&t->fails[why], 1);
 	tally_add(connecting ? &t->connect_failed : &t->lost, 1);
 	crew_incident(&s->sw->w, s->id, why, "%s; local %s sent %llu verified %llu", text, local,
@@ -258,7 +258,7 @@ static void pump_out(struct session *s)
 		if (s->due - s->sent < len)
 			len = (size_t)(s->due - s->sent);
 		generate(s, sw->w.scratch, len);
-		n = send(s->io.fd, sw->w.scratch, len, MSG_NOSIGNAL);
+		n = transport_write(&s->conn, sw->w.scratch, len);
 		if (n < 0 && errno != EAGAIN) {
 			session_lost(s, fail_of_errno(errno), "send failed");
 			return;
@@ -271,13 +271,13 @@ static void pump_out(struct session *s)
 			  (uint64_t)n);
 	}
 	if (s->finishing && !s->shut && s->sent == s->due) {
-		if (shutdown(s->io.fd, SHUT_WR) < 0) {
+		if (transport_shutdown(&s->conn) < 0) {
 			session_lost(s, fail_of_errno(errno), "shutdown failed");
 			return;
 		}
 		s->shut = true;
 	}
-	err = loop_mod(&sw->w.loop, &s->io, events_of(s, blocked));
+	err = transport_want(&s->conn, &sw->w.loop, events_of(s, blocked));
 	if (err)
 		session_lost(s, fail_of_errno(err), "epoll failed");
 }
@@ -426,7 +426,7 @@ static void pump_in(struct session *s, size_t most)
 	struct session_worker *sw = s->sw;
 	ssize_t n;
 
-	n = recv(s->io.fd, sw->w.scratch, most, 0);
+	n = transport_read(&s->conn, sw->w.scratch, most, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0) {
@@ -465,7 +465,7 @@ static void session_open(struct session *s)
 {
 	struct session_worker *sw = s->sw;
 	const struct bench_options *opt = sw->w.opt;
-	int err = net_error(s->io.fd);
+	int err = transport_error(&s->conn);
 
 	if (err) {
 		session_lost(s, fail_of_errno(err), "connect failed");
@@ -506,7 +506,7 @@ static void session_open(struct session *s)
 
 static void session_event(struct loop *l, struct io *io, uint32_t events)
 {
-	struct session *s = container_of(io, struct session, io);
+	struct session *s = container_of(io, struct session, conn.io);
 
 	(void)l;
 	if (s->state == STATE_CONNECTING) {
@@ -533,9 +533,8 @@ static void session_connect(struct session *s)
 	s->head = s->under_way = 0;
 	s->pushed = 0;
 	s->finishing = s->shut = s->corrupt = false;
-	err = net_connect(opt, to, s->id, s->kind == KIND_SLOW ? SLOW_RCVBUF : 0, &s->io.fd);
-	if (err == -EINPROGRESS)
-		err = loop_add(&sw->w.loop, &s->io, EPOLLOUT);
+	err = transport_connect(&s->conn, &sw->w, to, s->id, s->kind == KIND_SLOW ? SLOW_RCVBUF : 0,
+				EPOLLOUT);
 	if (err) {
 		session_lost(s, fail_of_errno(err), "connect failed");
 		return;
@@ -581,7 +580,7 @@ static int sessions_start(struct worker *w)
 		s->sw = sw;
 		s->id = (uint32_t)(first + i);
 		s->kind = kind_of(opt, s->id);
-		s->io = (struct io){ .fd = -1, .fn = session_event };
+		s->conn.io = (struct io){ .fd = -1, .fn = session_event };
 		s->tick.fn = tick_fired;
 		s->guard.fn = guard_fired;
 		s->ring = s->kind == KIND_IDLE || s->kind == KIND_HALF ?
@@ -616,7 +615,7 @@ static void sessions_phase(struct worker *w, enum phase phase)
 		} else if (s->kind == KIND_HALF && s->verified >= HOLD_HEADER) {
 			/* The answer may have no end: what came was right, that is all we ask. */
 			tally_add(&w->tally.held_open, 1);
-			net_reset(s->io.fd);
+			transport_reset(&s->conn);
 			session_ended(s, STATE_DONE);
 		} else if (phase == PHASE_STOP) {
 			session_finish(s);
