@@ -31,7 +31,7 @@
 #endif
 
 /* Raised whenever a struct below changes meaning; a rescue reads only a ledger it knows. */
-#define CMAN_ABI 1
+#define CMAN_ABI 2
 
 #define CMAN_MAX_GATEWAYS  64
 #define CMAN_MAX_SERVICES  128
@@ -66,8 +66,9 @@ enum cman_slot_state {
 	CMAN_SLOT_ACCEPTED = 3,	  /* client leg only */
 	CMAN_SLOT_CONNECTING = 4, /* connect() of the server leg has been or is about to be called */
 	CMAN_SLOT_RELAYING = 5,
-	CMAN_SLOT_LEAVING = 6, /* frozen for a handover: the gateway does not touch it */
-	CMAN_SLOT_CLOSING = 7, /* both legs are being closed */
+	CMAN_SLOT_LEAVING = 6,	 /* frozen for a handover: the gateway does not touch it */
+	CMAN_SLOT_CLOSING = 7,	 /* both legs are being closed */
+	CMAN_SLOT_HANDSHAKE = 8, /* connected, and a leg with TLS is not through its handshake */
 };
 
 enum cman_direction {
@@ -110,16 +111,27 @@ struct cman_flow {
 #define CMAN_SLOT_END_CLIENT	  0x40 /* SPLICED: splice_end is to take this leg out */
 #define CMAN_SLOT_END_SERVER	  0x80
 
+/*
+ * cman_slot.tls: which legs have TLS, and who carries their records: all legs of a session the same
+ * engine. Everything else about TLS is in the cell's secret memory (usr/sys/tls_cell.h).
+ *	user	raw bytes are read from a leg's socket, opened and sealed by the gateway; `bound` is 0
+ *	kernel	a pipe goes in between, whose FIONREAD counts plaintext; the sockets count ciphertext
+ */
+#define CMAN_SLOT_TLS_CLIENT 0x01
+#define CMAN_SLOT_TLS_SERVER 0x02
+#define CMAN_SLOT_TLS_KERNEL 0x04
+
 /* The id of a slot in the state RESERVED is this | the number of the order that reserved it. */
 #define CMAN_RESERVED_ID 0xffff000000000000ull
 
 struct cman_slot {
-	__u8 state;	/* enum cman_slot_state */
-	__u8 eof;	/* CMAN_EOF_* */
-	__u8 flags;	/* CMAN_SLOT_* */
-	__u8 target;	/* index into the service's targets */
-	__u16 service;	/* index into `services` */
-	__u16 listener; /* index into cman_instance.listener */
+	__u8 state;    /* enum cman_slot_state */
+	__u8 eof;      /* CMAN_EOF_* */
+	__u8 flags;    /* CMAN_SLOT_* */
+	__u8 target;   /* index into the service's targets */
+	__u16 service; /* index into `services` */
+	__u8 listener; /* index into cman_instance.listener */
+	__u8 tls;      /* CMAN_SLOT_TLS_* */
 	__s32 client_fd;
 	__s32 server_fd;     /* <= 0: none (0 is /dev/null in a cell) */
 	__u64 client_cookie; /* SO_COOKIE: proves that the fd is still what the slot means */
@@ -230,6 +242,8 @@ struct cman_cell {
 
 	/* descriptors of the cell's table that live as long as it does */
 	__s32 buffer_fd; /* memfd of the buffers */
+	__s32 secret_fd; /* memfd of the secret memory (usr/sys/tls_cell.h) */
+	__s32 credentials_fd; /* memfd (usr/sys/credentials.h); manager; <= 0: no listener or service has TLS */
 	__s32 kick_fd;	 /* eventfd manager -> gateway */
 	__s32 done_fd;	 /* eventfd gateway -> manager */
 	__s32 keeper_fd; /* listening Unix socket of the keepers, RUN_DIR/ALIAS/cell-N.sock */
@@ -246,6 +260,11 @@ struct cman_cell {
 	__u64 refused; /* by limits, lack of descriptors or memory, or no target */
 	__u64 closed;
 	__u64 resets;
+	__u64 tls_handshakes; /* legs that are through */
+	__u64 tls_failed[16]; /* handshakes, by enum cman_tls_failure of usr/tls/handshake.h */
+	__u64 tls_cut;	      /* handshakes that ended with their gateway */
+	__u64 tls_truncated;  /* directions that ended without close_notify */
+	__u64 tls_broken;     /* sessions that ended by a bad record or a fatal alert */
 	__u64 bytes[2];
 	__u64 recoveries;	    /* a gateway started on slots that another one left */
 	__u64 recovered;	    /* sessions that those recoveries continued */
@@ -301,7 +320,8 @@ struct cman_service {
 	__u8 source[16];
 	__u16 source_family; /* 0: not set */
 	__u16 splice;	     /* 1: the kernel may relay */
-	__u16 reserved[2];
+	__u16 tls;	     /* 1: the server leg has TLS */
+	__u16 reserved;
 	struct cman_target target[CMAN_MAX_TARGETS];
 };
 
@@ -339,7 +359,7 @@ struct cman_listener {
 	__u16 family;
 	__u16 service; /* index */
 	__u32 used;    /* 0: the entry is free */
-	__u32 reserved;
+	__u32 tls;     /* 1: the client leg has TLS */
 };
 
 enum cman_port_parity {

@@ -95,10 +95,11 @@ all "status --json" "$(ctl status --json)" "$T_num"'
 	.max_sessions == 500 and (.accepted | n) and (.refused | n) and has("migration") and .migration == null'
 all "show sessions --json" "$(ctl show sessions --json)" "$T_num"'
 	type == "array" and length == 10 and all(.[]; keys == (["id","service","client","listener","source",
-	"target","state","client_tls","server_tls","gateway","age_s","idle_s","bytes_up","bytes_down",
-	"handovers"] | sort) and (.id | s and test("^[0-9a-f]{16}$")) and .service == "echo" and
+	"target","state","client_tls","server_tls","sni","alpn","gateway","age_s","idle_s","bytes_up",
+	"bytes_down","handovers"] | sort) and (.id | s and test("^[0-9a-f]{16}$")) and .service == "echo" and
 	(.client | addr) and .listener == "127.0.0.1:7001" and (.source | addr) and
 	.target == "127.0.0.1:9001" and .state == "relaying" and .client_tls == null and .server_tls == null and
+	.sni == null and .alpn == null and
 	(.gateway | n) and (.age_s | n) and (.idle_s | n) and (.bytes_up | n) and (.bytes_down | n) and
 	.bytes_up > 0 and .handovers == 0) and (map(.id) | unique | length) == 10'
 all "show services --json" "$(ctl show services --json)" "$T_num"'
@@ -159,7 +160,8 @@ ok "the new rule rejects" "$PEER" connect 127.0.0.1:7001 source=127.0.0.66 refus
 live NEW 7003 3
 { base; echo "}"; } | conf
 like "$(ctl reload)" 'listener new removed' "and it is removed again, with live sessions"
-ok "nobody is let in any more" "$PEER" connect 127.0.0.1:7003 refused
+# once the gateways have closed it, too
+ok "nobody is let in any more" wait_for 5 "$PEER" connect 127.0.0.1:7003 refused
 ok "the rule has gone" "$PEER" connect 127.0.0.1:7001 source=127.0.0.66 text=hi expect=hi
 live_end NEW "sessions of a removed service go on"
 { base; echo '    colour = "red"'; echo "}"; } | conf

@@ -63,9 +63,12 @@ rsts_seen() { diag "$(tcpdump -nr "$T/rst.pcap" 2> /dev/null | tail -n 12)"; }
 # lost: what the hosts had to send again, but for what had arrived all the same (a probe of an impatient
 # sender, which a busy machine provokes)
 lost() {
-	{ for h in C B; do host $h nstat -asz TcpRetransSegs TcpExtTCPDSACKRecv; done
-	nstat -asz TcpRetransSegs TcpExtTCPDSACKRecv; } |
-		awk '/RetransSegs/ { n += $2 } /DSACKRecv/ { n -= $2 } END { print (n > 0 ? n : 0) }'
+	local names="TcpRetransSegs TcpExtTCPDSACKRecv TcpExtTCPLossProbes TcpExtTCPLossProbeRecovery"
+	# shellcheck disable=SC2086
+	{ for h in C B; do host $h nstat -asz $names; done; nstat -asz $names; } | awk '
+		/RetransSegs/ { again += $2 } /DSACKRecv/ { twice += $2 }
+		/LossProbes / { probes += $2 } /LossProbeRecovery/ { probes -= $2 }
+		END { again -= (twice > probes ? twice : probes); print (again > 0 ? again : 0) }'
 }
 moved() { # NAME: what the report says
 	diag "$1: moved $(report "$1" .moved) in $(report "$1" .duration_ms) ms, gap p50 $(

@@ -128,6 +128,7 @@ static const char *const state_names[] = {
 	[CMAN_SLOT_RELAYING] = "relaying",
 	[CMAN_SLOT_LEAVING] = "leaving",
 	[CMAN_SLOT_CLOSING] = "closing",
+	[CMAN_SLOT_HANDSHAKE] = "handshake",
 };
 
 const char *cman_slot_state_name(uint8_t state)

@@ -93,6 +93,7 @@ static void give_up(struct gateway *g, uint32_t i)
 	g->cell->refused++;
 	cman_warn("no target answers: the session is refused", "service=%s session=%016llx",
 		  g->env->maps.services[s->service].name, (unsigned long long)s->id);
+	gw_tls_refuse(g, i);
 	gw_reset(g, i);
 }
 
@@ -222,6 +223,10 @@ void gw_established(struct gateway *g, uint32_t i, bool polled)
 
 	if (t->down_until_s) /* it answers */
 		t->down_until_s = 0;
+	if (s->tls) {
+		gw_tls_connected(g, i, polled);
+		return;
+	}
 	g->connecting--;
 	g->live[i].turns = 0;
 	set_state(s, CMAN_SLOT_RELAYING);
@@ -273,7 +278,7 @@ void gw_connect(struct gateway *g, uint32_t i)
 			target_failed(g, i, -err);
 			continue;
 		}
-		err = read_early(g, i);
+		err = s->tls ? 0 : read_early(g, i);
 		if (err < 0) {
 			gw_drop_server(g, i);
 			gw_reset(g, i);
@@ -404,7 +409,7 @@ void gw_adopt(struct gateway *g, uint32_t i, int fd, uint32_t listener)
 	s->client_cookie = cman_sock_cookie(fd);
 	CMAN_CRASH(ACCEPT_STORED_COOKIE);
 	s->service = g->instance->listener[listener].service;
-	s->listener = (__u16)listener;
+	s->listener = (__u8)listener;
 	s->id = g->instance->id_base | (uint64_t)g->env->index << 34 | ++g->cell->next_id;
 	s->created_s = g->now_s;
 	s->active_s = g->now_s;
@@ -442,7 +447,8 @@ void gw_admit(struct gateway *g, uint32_t i)
 	let_in = admitted(g, s);
 	gw_count(g, s, 1);
 	if (let_in) {
-		gw_connect(g, i);
+		if (!gw_tls_begin(g, i))
+			gw_connect(g, i);
 		return;
 	}
 	g->cell->refused++;

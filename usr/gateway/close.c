@@ -36,6 +36,8 @@ void gw_finish(struct gateway *g, uint32_t i, bool sure)
 	}
 	if (s->flags & CMAN_SLOT_SPLICED)
 		gw_splice_forget(g, i, sure);
+	if (s->tls)
+		gw_tls_forget(g, i);
 	if (l->flags & LIVE_TOUCHED)
 		fallocate(g->cell->buffer_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			  (off_t)CMAN_SLOT_BUFFER(i, 0) * CMAN_BUFFER_SIZE, 2 * CMAN_BUFFER_SIZE);
@@ -55,7 +57,8 @@ static void end(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
 
-	if (s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING)
+	if (s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING ||
+	    s->state == CMAN_SLOT_HANDSHAKE)
 		g->connecting--;
 	gw_count(g, s, -1);
 	set_state(s, CMAN_SLOT_CLOSING);
@@ -82,7 +85,9 @@ bool gw_close_if_ended(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
 
-	if (s->eof != (CMAN_EOF_UP | CMAN_EOF_DOWN) || s->bound[0] || s->bound[1])
+	/* without TLS what is still to be written is bound, too */
+	if (s->eof != (CMAN_EOF_UP | CMAN_EOF_DOWN) || s->bound[0] || s->bound[1] ||
+	    g->live[i].len[0] || g->live[i].len[1])
 		return false;
 	gw_close(g, i);
 	return true;

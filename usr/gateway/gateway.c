@@ -21,6 +21,7 @@
 #include "usr/gateway/internal.h"
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
+#include "usr/sys/secret.h"
 
 #define EVENTS 128
 
@@ -231,7 +232,8 @@ static void rules_again(struct gateway *g)
 		struct cman_slot *s = slot_of(g, i);
 		int n;
 
-		if (s->state < CMAN_SLOT_ACCEPTED || s->state > CMAN_SLOT_RELAYING)
+		if ((s->state < CMAN_SLOT_ACCEPTED || s->state > CMAN_SLOT_RELAYING) &&
+		    s->state != CMAN_SLOT_HANDSHAKE)
 			continue;
 		n = cman_rules_find(g->env->maps.ruletab, g->instance->nrules, s->service,
 				    s->client_addr);
@@ -247,6 +249,8 @@ static void every_second(struct gateway *g, bool limits)
 	g->refused_logged = false;
 	if (g->spliced)
 		gw_splice_tick(g);
+	if (g->ntls)
+		gw_tls_tick(g);
 	if (!g->connecting && !limits)
 		return;
 	for (uint32_t i = 0; i < g->high; i++) {
@@ -254,6 +258,8 @@ static void every_second(struct gateway *g, bool limits)
 
 		if (s->state == CMAN_SLOT_CONNECTING)
 			gw_connect_check(g, i);
+		else if (s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_HANDSHAKE)
+			gw_tls_shake_check(g, i);
 		else if (s->state == CMAN_SLOT_RELAYING && limits)
 			idle_limits(g, i);
 	}
@@ -286,6 +292,10 @@ static void session_event(struct gateway *g, uint64_t data, uint32_t events)
 			gw_reset(g, i);
 		return;
 	}
+	if (s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_HANDSHAKE) {
+		gw_tls_shake(g, i);
+		return;
+	}
 	if (s->state != CMAN_SLOT_RELAYING)
 		return;
 	if (s->flags & CMAN_SLOT_SPLICED) {
@@ -303,12 +313,13 @@ static void session_event(struct gateway *g, uint64_t data, uint32_t events)
 			g->live[i].want &= (uint8_t) ~(1u << from);
 			gw_pump(g, i, from, true);
 		}
-		if (g->live[i].gen == gen && s->bound[from] && was_reset(g, i, leg))
+		if (g->live[i].gen == gen && g->live[i].len[from] && was_reset(g, i, leg))
 			return;
 	}
-	if (g->live[i].gen == gen && s->bound[to] && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
+	if (g->live[i].gen == gen && g->live[i].len[to] &&
+	    (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 		gw_pump(g, i, to, true);
-	if (g->splice && g->live[i].gen == gen)
+	if (g->splice && g->live[i].gen == gen && !s->tls)
 		gw_splice_consider(g, i);
 }
 
@@ -385,7 +396,8 @@ static void loop(struct gateway *g)
 		else if (cell_timeout >= 0 || g->nwatched ||
 			 g->cell->sweep_done != g->cell->sweep_wanted)
 			timeout = 1;
-		else if (g->connecting || limits || g->spliced) /* when the next second begins */
+		else if (g->connecting || limits || g->spliced ||
+			 g->ntls) /* when the next second begins */
 			timeout = 1000 - (int)(g->now_ns / 1000000 % 1000);
 		n = epoll_wait(g->epfd, ev, EVENTS, timeout);
 		update_clock(g);
@@ -450,6 +462,11 @@ void cman_gateway_start(struct cman_cell_env *env)
 		munmap(g->live, env->nslots * sizeof(*g->live));
 	if (g->pipe_free)
 		munmap(g->pipe_free, CMAN_PIPES_PER_CELL * sizeof(*g->pipe_free));
+	if (g->tls)
+		munmap(g->tls, env->nslots * sizeof(struct gw_tls *));
+	if (g->secret)
+		cman_secret_unmap(g->secret, cman_tls_memory_size(env->nslots));
+	cman_secret_free(g->scratch, CMAN_TLS_RECORD_MAX);
 	memset(g, 0, sizeof(*g));
 	g->env = env;
 	g->cell = env->cell;
@@ -465,7 +482,9 @@ void cman_gateway_start(struct cman_cell_env *env)
 								     CMAN_PIPES_PER_CELL / 2;
 	g->live = private_array(g->nslots * sizeof(*g->live));
 	g->pipe_free = private_array(CMAN_PIPES_PER_CELL * sizeof(*g->pipe_free));
-	if (!g->live || !g->pipe_free) {
+	g->tls = private_array(g->nslots * sizeof(struct gw_tls *));
+	g->scratch = cman_secret_alloc(CMAN_TLS_RECORD_MAX);
+	if (!g->live || !g->pipe_free || !g->tls || !g->scratch) {
 		cman_err("no memory for the gateway's tables", "slots=%u", g->nslots);
 		_exit(1);
 	}

@@ -9,6 +9,9 @@
  *	pipes.c    the pool of pipes
  *	recover.c  going on from what another gateway left: the only way to start
  *	splice.c   sessions that the kernel relays
+ *	tls.c	   sessions with TLS: what all of it shares
+ *	tls_shake.c  their handshakes
+ *	tls_relay.c  moving bytes through the record engine
  *	orders.c   the manager's mailbox: the gateway's half of a handover
  *
  * Nothing in struct gateway outlives the process, and nothing of a session lives only here: what
@@ -24,6 +27,7 @@
 #include "usr/sys/crash.h"
 #include "usr/sys/sock.h"
 #include "usr/sys/splice.h"
+#include "usr/sys/tls_cell.h"
 
 /* struct live.flags */
 #define LIVE_QUEUED	 0x01		 /* in the ready queue */
@@ -61,6 +65,12 @@ struct live {
 
 #define NO_SLOT UINT32_MAX
 
+struct gw_tls;
+struct gw_contexts;
+struct cman_tls_context;
+struct cman_tls_handshake;
+struct cman_tls_cipher;
+
 struct gateway {
 	struct cman_cell_env *env;
 	struct cman_cell *cell;
@@ -78,6 +88,13 @@ struct gateway {
 	struct cman_splice splice_maps; /* numbers in the cell's table */
 	uint32_t *watched;		/* [nslots]: slots to be looked at again */
 	uint32_t nwatched;
+
+	uint8_t *scratch;    /* one record's content */
+	uint8_t *secret;     /* the cell's secret memory; NULL: no session has needed it yet */
+	struct gw_tls **tls; /* [nslots]: NULL: no TLS, or idle */
+	uint32_t ntls;	     /* of those, not NULL */
+	uint32_t dropped;    /* since the heap was trimmed */
+	struct gw_contexts *contexts; /* NULL: not loaded */
 
 	uint32_t *pipe_free; /* numbers of open, clean, unbound pipes */
 	uint32_t npipe_free;
@@ -174,6 +191,67 @@ void gw_reset(struct gateway *g, uint32_t i);
 bool gw_close_if_ended(struct gateway *g, uint32_t i);
 /* From state CLOSING, wherever a predecessor stopped. @sure: it was not a predecessor. */
 void gw_finish(struct gateway *g, uint32_t i, bool sure);
+
+/* tls.c */
+
+/*
+ * Private state of a session with TLS: handshakes, and ciphers ready for use. While it relays all of it
+ * can be made again from the ledger and the secret memory, and is thrown away when it is idle.
+ */
+struct gw_tls {
+	struct cman_tls_handshake *shake[2]; /* [leg]; NULL: not begun, or over */
+	bool shaken[2];			     /* over, and its last output is sent */
+	bool answered;			     /* the client's ClientHello */
+	struct cman_tls_cipher *cipher[2][2]; /* [leg][CMAN_TLS_RX, CMAN_TLS_TX]; NULL: when needed */
+	uint32_t in_len[2];		      /* [direction]: bytes in in[] */
+	uint32_t used[2];		      /* until it relays: of those, read by the handshake */
+	uint64_t read[2], written[2];	      /* [leg]; until it relays */
+	int progress[2];		      /* [leg]: enum cman_tls_progress */
+	bool truncated
+		[2]; /* [direction]: a FIN without close_notify, and what was sent is not acknowledged */
+};
+
+/* Does the configuration want TLS on the client leg of that listener, on the server leg of that service? */
+bool gw_tls_listener(const struct gateway *g, uint32_t listener);
+bool gw_tls_service(const struct gateway *g, uint32_t service);
+/* NULL: its credentials are not there (yet). */
+struct cman_tls_context *gw_tls_context(struct gateway *g, enum leg leg, uint32_t index);
+/* Other credentials may be there: contexts are made anew when one is needed. */
+void gw_tls_reload(struct gateway *g);
+/* NULL: no memory. */
+struct gw_tls *gw_tls_get(struct gateway *g, uint32_t i);
+struct cman_tls_slot *gw_tls_slot(struct gateway *g, uint32_t i);
+/* The secret memory, mapped. 0 or -errno. */
+int gw_tls_memory(struct gateway *g);
+/* What is private; the session may go on. */
+void gw_tls_drop(struct gateway *g, uint32_t i);
+/* The session has ended, or moved: nothing of it stays. */
+void gw_tls_forget(struct gateway *g, uint32_t i);
+/* Once a second. */
+void gw_tls_tick(struct gateway *g);
+
+/* tls_shake.c */
+
+/*
+ * From ACCEPTED. False: neither leg is to have TLS. Else it goes on from here, to gw_connect() in the end,
+ * or has ended.
+ */
+bool gw_tls_begin(struct gateway *g, uint32_t i);
+/* The server leg is there. @polled: legs are in the epoll set. */
+void gw_tls_connected(struct gateway *g, uint32_t i, bool polled);
+/* ACCEPTED, HANDSHAKE: something came, or there is room. */
+void gw_tls_shake(struct gateway *g, uint32_t i);
+/* The session is refused: the client is told in TLS, if it has not been answered. */
+void gw_tls_refuse(struct gateway *g, uint32_t i);
+/* ACCEPTED, CONNECTING or HANDSHAKE, of a predecessor: from the start, or it ends. */
+void gw_tls_restart(struct gateway *g, uint32_t i, const struct cman_leg *client);
+/* ACCEPTED, HANDSHAKE: has it taken too long? */
+void gw_tls_shake_check(struct gateway *g, uint32_t i);
+
+/* tls_relay.c: as gw_pump() */
+void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy);
+/* One direction, from the counters of both legs: what is in in[] and out[]. 0 or -errno. */
+int gw_tls_recover(struct gateway *g, uint32_t i, int dir, const struct cman_leg legs[2]);
 
 /* pipes.c */
 uint32_t gw_pipe_get(struct gateway *g); /* a clean pipe's number, or NO_SLOT */

@@ -22,6 +22,7 @@ static int freeze(struct gateway *g, uint32_t i)
 	gw_poll_del(g, i);
 	CMAN_CRASH(FREEZE_EPOLL);
 	g->live[i].gen++;
+	gw_tls_drop(g, i);
 	set_state(s, CMAN_SLOT_LEAVING);
 	CMAN_CRASH(FREEZE_STATE);
 	return 0;
@@ -101,6 +102,7 @@ static int end_session(struct gateway *g, uint32_t i, bool reset)
 	switch (slot_of(g, i)->state) {
 	case CMAN_SLOT_ACCEPTED:
 	case CMAN_SLOT_CONNECTING:
+	case CMAN_SLOT_HANDSHAKE:
 	case CMAN_SLOT_RELAYING:
 		if (reset)
 			gw_reset(g, i);
@@ -200,6 +202,7 @@ void gw_orders(struct gateway *g)
 		m->status = 0;
 		break;
 	case CMAN_ORDER_SYNC:
+		gw_tls_reload(g);
 		gw_listen_sync(g);
 		m->status = 0;
 		break;

@@ -135,7 +135,7 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 		/* the kernel has what is in between */
 		if ((s->flags & CMAN_SLOT_SPLICED) && !s->bound[dir])
 			continue;
-		err = recover_flow(g, i, dir, legs);
+		err = s->tls ? gw_tls_recover(g, i, dir, legs) : recover_flow(g, i, dir, legs);
 		if (!err)
 			continue;
 		if (legs[0].tcp_state == TCP_CLOSE || legs[1].tcp_state == TCP_CLOSE)
@@ -186,6 +186,10 @@ void gw_recover_connecting(struct gateway *g, uint32_t i)
 	    cman_leg_was_reset(&legs[LEG_CLIENT], &legs[LEG_SERVER]) ||
 	    (legs[LEG_SERVER].tcp_state == TCP_CLOSE && legs[LEG_SERVER].acked)) {
 		gw_reset(g, i);
+		return;
+	}
+	if (s->tls) {
+		gw_tls_restart(g, i, &legs[LEG_CLIENT]);
 		return;
 	}
 	err = recover_flow(g, i, CMAN_UP, legs);
@@ -253,7 +257,8 @@ void gw_recover(struct gateway *g)
 	for (uint32_t i = 0; i < g->high; i++) {
 		const struct cman_slot *s = slot_of(g, i);
 
-		if (s->state >= CMAN_SLOT_ACCEPTED && s->state <= CMAN_SLOT_LEAVING)
+		if ((s->state >= CMAN_SLOT_ACCEPTED && s->state <= CMAN_SLOT_LEAVING) ||
+		    s->state == CMAN_SLOT_HANDSHAKE)
 			gw_count(g, s, 1);
 	}
 	for (uint32_t i = g->high; i-- > 0;) {
@@ -270,6 +275,7 @@ void gw_recover(struct gateway *g)
 			break;
 		case CMAN_SLOT_ACCEPTED:
 		case CMAN_SLOT_CONNECTING:
+		case CMAN_SLOT_HANDSHAKE:
 			continued++;
 			gw_recover_connecting(g, i);
 			break;
@@ -425,6 +431,8 @@ static void know_all(struct gateway *g, uint8_t *known, uint32_t limit)
 	for (int n = 0; n < CMAN_SPLICE_FDS; n++)
 		know(known, limit, g->env->splice_fd[n]);
 	know(known, limit, c->buffer_fd);
+	know(known, limit, c->secret_fd);
+	know(known, limit, c->credentials_fd);
 	know(known, limit, c->kick_fd);
 	know(known, limit, c->done_fd);
 	know(known, limit, c->keeper_fd);
@@ -483,6 +491,7 @@ void gw_sweep(struct gateway *g)
 		c->sweep_done = wanted;
 	}
 	for (uint32_t i = 0; adopt && i < g->high; i++)
-		if (slot_of(g, i)->state == CMAN_SLOT_ACCEPTED)
+		if (slot_of(g, i)->state == CMAN_SLOT_ACCEPTED &&
+		    !g->tls[i]) /* else: its hello is awaited */
 			gw_admit(g, i);
 }

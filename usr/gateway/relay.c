@@ -157,6 +157,10 @@ void gw_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 	uint8_t eof = dir == CMAN_UP ? CMAN_EOF_UP : CMAN_EOF_DOWN;
 	ssize_t moved = 0;
 
+	if (s->tls) {
+		gw_tls_pump(g, i, dir, greedy);
+		return;
+	}
 	if (s->active_s != g->now_s)
 		s->active_s = g->now_s;
 	for (int round = 0; round < ROUNDS && moved < TURN_BYTES; round++) {

@@ -60,6 +60,8 @@ struct parcel_in {
 	uint64_t frozen_ns;
 	uint64_t in_flight; /* bytes between the legs */
 	uint8_t *data;	    /* what came: the sessions point into it */
+	uint8_t *secret;    /* the same of their TLS, where it came by itself; mapped */
+	size_t secret_len;
 	struct cman_wire_session session[CMAN_BATCH];
 	/* of each session: client, server, then for each pipe[dir] its read end and write end */
 	int fds[CMAN_FRAME_MAX_FDS];

@@ -14,8 +14,10 @@
 
 #include "usr/core/session.h"
 #include "usr/manager/peer.h"
+#include "usr/manager/tls_move.h"
 #include "usr/sys/crash.h"
 #include "usr/sys/log.h"
+#include "usr/sys/secret.h"
 #include "usr/sys/sock.h"
 
 /* ---- source ---- */
@@ -46,10 +48,11 @@ static void pack_flow(const struct parcel_out *p, const struct cman_slot *slot, 
 }
 
 static void pack_session(const struct parcel_out *p, struct cman_frame_writer *w, uint32_t k,
-			 int client_fd, int server_fd)
+			 int client_fd, int server_fd, struct tls_box *box)
 {
 	const struct cman_slot *slot = &p->copy[k];
 	struct cman_wire_session ws;
+	struct tls_counts counts;
 	struct cman_leg legs[2];
 
 	parcel_describe(p, k, server_fd, &ws);
@@ -62,12 +65,29 @@ static void pack_session(const struct parcel_out *p, struct cman_frame_writer *w
 		memset(legs, 0, sizeof(legs));
 	for (int dir = 0; dir < 2; dir++)
 		pack_flow(p, slot, dir, legs, &ws);
+	if (slot->tls && (tls_count(slot, client_fd, server_fd, &counts) ||
+			  tls_box_add(box, p->c, p->slot[k], slot, &counts)))
+		ws.flags |= CMAN_SLOT_RESET; /* a reset meanwhile: the target ends it */
 	cman_frame_add_session(w, &ws);
+}
+
+/* The last descriptor: nobody else ever sees what is in it. */
+static void pack_tls(struct keeper_request *r, struct cman_frame_writer *w, struct tls_box *box)
+{
+	size_t size;
+	int fd = tls_box_seal(box, &size);
+
+	tls_box_free(box);
+	if (fd < 0)
+		return;
+	cman_frame_add_u64(w, CMAN_TAG_TLS_STATE, size);
+	r->fd[r->n++] = fd;
 }
 
 static void on_given(struct keeper_request *r, void *arg)
 {
 	struct parcel_out *p = arg;
+	struct tls_box box = { .n = 0 };
 	struct cman_frame_writer w;
 	uint32_t at = 0, numbers[6];
 
@@ -82,9 +102,10 @@ static void on_given(struct keeper_request *r, void *arg)
 	cman_frame_add_u64(&w, CMAN_TAG_BATCH_ID, p->id);
 	cman_frame_add_u64(&w, CMAN_TAG_TIME_NS, p->frozen_ns);
 	for (uint32_t k = 0; k < p->n; k++) {
-		pack_session(p, &w, k, r->fd[at], r->fd[at + 1]);
+		pack_session(p, &w, k, r->fd[at], r->fd[at + 1], &box);
 		at += parcel_numbers(p->c, &p->copy[k], numbers);
 	}
+	pack_tls(r, &w, &box);
 	peer_send(p->peer, &w, r->fd, r->n);
 	CMAN_CRASH(SOURCE_BATCH);
 	for (uint32_t k = 0; k < r->n; k++)
@@ -124,6 +145,7 @@ static int unpack(struct parcel_in *p, const struct cman_frame *f, int *fds, con
 {
 	struct cman_frame copy;
 	size_t cursor = 0, len = CMAN_FRAME_HEADER + f->length;
+	uint64_t size;
 
 	*why = "out of memory";
 	p->data = malloc(len);
@@ -141,7 +163,19 @@ static int unpack(struct parcel_in *p, const struct cman_frame *f, int *fds, con
 		p->npipes += ws->pipe[0] + ws->pipe[1];
 	}
 	p->nfds = f->nfds;
-	memcpy(p->fds, fds, f->nfds * sizeof(*fds));
+	if (!cman_frame_u64(f, CMAN_TAG_TLS_STATE, &size)) {
+		int err = tls_box_open(fds[--p->nfds], size, p->session, p->n, &p->secret);
+
+		if (err) {
+			*why = "the TLS of its sessions cannot be read";
+			free(p->data);
+			p->data = NULL;
+			return err;
+		}
+		p->secret_len = size;
+		close(fds[p->nfds]);
+	}
+	memcpy(p->fds, fds, p->nfds * sizeof(*fds));
 	for (unsigned int k = 0, at = 0; k < p->n; k++) {
 		at += 2;
 		for (int dir = 0; dir < 2; dir++) {
@@ -163,6 +197,12 @@ static void nothing_in(struct parcel_in *p)
 	(void)p;
 }
 
+static void forget(struct parcel_in *p)
+{
+	cman_secret_unmap(p->secret, p->secret_len);
+	p->secret = NULL;
+}
+
 const struct carrier carrier_fd = {
 	.name = "fd",
 	.choice = CMAN_VIA_FD,
@@ -175,5 +215,5 @@ const struct carrier carrier_fd = {
 	.wake = nothing_in,
 	.live = nothing_in,
 	.discard = nothing_in,
-	.forget = nothing_in,
+	.forget = forget,
 };

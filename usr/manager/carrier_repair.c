@@ -36,9 +36,11 @@
 #include "usr/manager/peer.h"
 #include "usr/manager/remote.h"
 #include "usr/manager/repair.h"
+#include "usr/manager/tls_move.h"
 #include "usr/sys/bulk.h"
 #include "usr/sys/crash.h"
 #include "usr/sys/log.h"
+#include "usr/sys/secret.h"
 #include "usr/sys/sock.h"
 
 struct piece {	   /* one session at the source */
@@ -48,6 +50,8 @@ struct piece {	   /* one session at the source */
 	struct cman_tuple tuple[2];
 	struct cman_wire_session ws;
 	uint8_t *between[2]; /* copied out of a pipe */
+	uint8_t *tls;	     /* exported; NULL: none */
+	uint32_t tls_len;
 };
 
 struct cargo {
@@ -57,6 +61,7 @@ struct cargo {
 	struct restore restore;
 	/* target */
 	struct cman_repair_image leg[CMAN_BATCH][2];
+	size_t len; /* of the parcel's data */
 };
 
 /* ---- source: freeze ---- */
@@ -70,6 +75,8 @@ static void piece_free(struct piece *e)
 		cman_repair_free(&e->leg[l]);
 		free(e->between[l]);
 	}
+	cman_secret_free(e->tls, e->tls_len);
+	e->tls = NULL;
 }
 
 static void cargo_free(struct parcel_out *p)
@@ -208,6 +215,29 @@ static int look_into(int rfd, size_t len, uint8_t **ret)
 	return err;
 }
 
+/* With TLS what was read and not written is in the exported state. */
+static int count_tls(struct parcel_out *p, uint32_t k, const char **why)
+{
+	const struct cman_slot *slot = &p->copy[k];
+	struct piece *e = &p->cargo->piece[k];
+	struct cman_wire_session *ws = &e->ws;
+	struct tls_counts counts;
+	int err = tls_count(slot, e->fd[0], e->fd[1], &counts);
+
+	for (int dir = 0; dir < 2 && !err; dir++) {
+		ws->read_base[dir] = (int64_t)counts.read[dir];
+		ws->write_base[dir] = (int64_t)(counts.written[dir] - e->leg[!dir].out.len);
+		ws->position[dir] = slot->flow[dir].position;
+	}
+	if (err)
+		return err;
+	*why = "its TLS";
+	err = tls_export(p->c, p->slot[k], slot, &counts, &e->tls, &e->tls_len);
+	ws->tls = e->tls;
+	ws->tls_len = e->tls_len;
+	return err;
+}
+
 /* The counters go on from here in the new sockets, which begin anew. */
 static int count(struct parcel_out *p, uint32_t k, const char **why)
 {
@@ -221,6 +251,8 @@ static int count(struct parcel_out *p, uint32_t k, const char **why)
 	*why = "its counters";
 	parcel_describe(p, k, e->fd[1], ws);
 	ws->flags |= CMAN_SLOT_CLIENT_RESTORED | CMAN_SLOT_SERVER_RESTORED;
+	if (slot->tls)
+		return count_tls(p, k, why);
 	err = cman_sock_counters(e->fd[0], false, &legs[0]);
 	if (!err)
 		err = cman_sock_counters(e->fd[1], !(slot->flags & CMAN_SLOT_SERVER_RESTORED),
@@ -571,6 +603,8 @@ static void forget(struct parcel_in *p)
 	for (uint32_t k = 0; k < CMAN_BATCH && p->cargo; k++)
 		for (int l = 0; l < 2; l++)
 			cman_image_drop(&p->cargo->leg[k][l]);
+	if (p->cargo && p->data) /* images with TLS */
+		cman_secret_wipe(p->data, p->cargo->len);
 	free(p->cargo);
 	p->cargo = NULL;
 }
@@ -593,6 +627,8 @@ static int unpack(struct parcel_in *p, const struct cman_frame *f, int *fds, con
 		return -EBADMSG;
 	*why = "out of memory";
 	p->cargo = calloc(1, sizeof(*p->cargo));
+	if (p->cargo)
+		p->cargo->len = len;
 	err = p->cargo ? cman_image_open(p->data, len, NULL, &header, &cursor, why) : -ENOMEM;
 	if (!err && (header.batch != batch || header.count != n || n > CMAN_BATCH)) {
 		*why = "its images are of another batch";

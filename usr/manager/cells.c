@@ -21,6 +21,8 @@
 
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
+#include "usr/sys/secret.h"
+#include "usr/sys/tls_cell.h"
 
 #define RETRY_MS   2	/* between calls to a keeper that is being replaced */
 #define RESPAWN_MS 1000 /* before a cell that lived shorter is made again */
@@ -54,7 +56,7 @@ static void cell_init(struct manager *m, uint32_t index)
 	c->shared = &m->maps.cells[index];
 	c->slots = &m->maps.sessions[(size_t)index * m->maps.slots_per_cell];
 	c->pipes = &m->maps.pipes[(size_t)index * CMAN_PIPES_PER_CELL];
-	c->buffer_fd = c->kick_fd = c->done_fd = -1;
+	c->buffer_fd = c->secret_fd = c->kick_fd = c->done_fd = -1;
 	c->orders_tail = &c->orders;
 	c->requests_tail = &c->requests;
 }
@@ -66,10 +68,11 @@ uint32_t cell_high(const struct cell *c)
 	return high < c->m->maps.slots_per_cell ? high : c->m->maps.slots_per_cell;
 }
 
-static int map_buffers(struct cell *c)
+static int map_memory(struct cell *c)
 {
 	struct stat st;
 	void *p;
+	int err;
 
 	/* it may come from a gateway's table: one that is short or can shrink would be SIGBUS */
 	if (fstat(c->buffer_fd, &st) < 0 || (size_t)st.st_size < buffers_size(c->m) ||
@@ -80,7 +83,17 @@ static int map_buffers(struct cell *c)
 	if (p == MAP_FAILED)
 		return -errno;
 	c->buffers = p;
-	return 0;
+	err = cman_secret_map(c->secret_fd, cman_tls_memory_size(c->m->maps.slots_per_cell), &p);
+	if (!err)
+		c->secret = p;
+	return err;
+}
+
+static void unmap_secret(struct cell *c)
+{
+	if (c->secret)
+		cman_secret_unmap(c->secret, cman_tls_memory_size(c->m->maps.slots_per_cell));
+	c->secret = NULL;
 }
 
 /*
@@ -109,14 +122,18 @@ static void child(struct cell *c, int keeper_fd)
 {
 	static struct cman_cell_env env;
 	struct manager *m = c->m;
-	int keep[CMAN_MAX_LISTENERS + CMAN_SPLICE_FDS + 4], null;
+	int keep[CMAN_MAX_LISTENERS + CMAN_SPLICE_FDS + 6], null;
 	unsigned int n = 0;
 
+	/* a gateway maps its own, a keeper none */
+	for (uint32_t i = 0; i < m->ncells; i++)
+		unmap_secret(&m->cells[i]);
 	setsid();
 	null = open("/dev/null", O_RDWR);
 	dup2(null, 0);
 	dup2(null, 1);
 	keep[n++] = c->buffer_fd;
+	keep[n++] = c->secret_fd;
 	keep[n++] = c->kick_fd;
 	keep[n++] = c->done_fd;
 	keep[n++] = keeper_fd;
@@ -131,6 +148,10 @@ static void child(struct cell *c, int keeper_fd)
 			keep[n++] = m->splice.fd[i];
 	}
 	c->shared->buffer_fd = c->buffer_fd;
+	c->shared->secret_fd = c->secret_fd;
+	c->shared->credentials_fd = m->credentials_fd > 0 ? m->credentials_fd : 0;
+	if (m->credentials_fd > 0)
+		keep[n++] = m->credentials_fd;
 	c->shared->kick_fd = c->kick_fd;
 	c->shared->done_fd = c->done_fd;
 	c->shared->keeper_fd = keeper_fd;
@@ -167,15 +188,21 @@ int cell_spawn(struct manager *m, uint32_t index)
 		return err;
 	fcntl(keeper_fd, F_SETFL, O_NONBLOCK);
 	c->buffer_fd = memfd_create("cman-buffers", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	c->secret_fd = cman_secret_memfd("cman-secret",
+					 cman_tls_memory_size(m->maps.slots_per_cell));
 	c->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (c->secret_fd < 0) {
+		err = c->secret_fd;
+		goto out;
+	}
 	if (c->buffer_fd < 0 || c->kick_fd < 0 || c->done_fd < 0 ||
 	    ftruncate(c->buffer_fd, (off_t)buffers_size(m)) < 0 ||
 	    fcntl(c->buffer_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		err = -errno;
 		goto out;
 	}
-	err = map_buffers(c);
+	err = map_memory(c);
 	if (err)
 		goto out;
 	pid = fork();
@@ -252,13 +279,16 @@ static void close_fds(struct cell *c)
 	if (c->buffers)
 		munmap(c->buffers, buffers_size(c->m));
 	c->buffers = NULL;
+	unmap_secret(c);
 	if (c->buffer_fd >= 0)
 		close(c->buffer_fd);
+	if (c->secret_fd >= 0)
+		close(c->secret_fd);
 	if (c->kick_fd >= 0)
 		close(c->kick_fd);
 	if (c->done_fd >= 0)
 		close(c->done_fd);
-	c->buffer_fd = c->kick_fd = c->done_fd = -1;
+	c->buffer_fd = c->secret_fd = c->kick_fd = c->done_fd = -1;
 }
 
 /* Nobody will carry them out any more: they end with -ESRCH. */
@@ -617,12 +647,13 @@ static int give_now(struct cell *c, const int *numbers, unsigned int n, int *ret
 
 static int adopt_fds(struct cell *c, int timeout_ms)
 {
-	int numbers[CMAN_MAX_LISTENERS + 3], fds[CMAN_MAX_LISTENERS + 3], err;
-	unsigned int n = 0, k = 3;
+	int numbers[CMAN_MAX_LISTENERS + 4], fds[CMAN_MAX_LISTENERS + 4], err;
+	unsigned int n = 0, k = 4;
 
 	numbers[n++] = c->shared->buffer_fd;
 	numbers[n++] = c->shared->kick_fd;
 	numbers[n++] = c->shared->done_fd;
+	numbers[n++] = c->shared->secret_fd;
 	for (int i = 0; i < CMAN_MAX_LISTENERS; i++)
 		if (c->shared->listener_fd[i] > 0)
 			numbers[n++] = c->shared->listener_fd[i];
@@ -632,6 +663,7 @@ static int adopt_fds(struct cell *c, int timeout_ms)
 	c->buffer_fd = fds[0];
 	c->kick_fd = fds[1];
 	c->done_fd = fds[2];
+	c->secret_fd = fds[3];
 	for (int i = 0; i < CMAN_MAX_LISTENERS; i++) {
 		if (c->shared->listener_fd[i] <= 0)
 			continue;
@@ -640,7 +672,7 @@ static int adopt_fds(struct cell *c, int timeout_ms)
 		else
 			close(fds[k++]);
 	}
-	return map_buffers(c);
+	return map_memory(c);
 }
 
 int cell_adopt(struct manager *m, uint32_t index, int timeout_ms)

@@ -144,6 +144,8 @@ static const char *by_state(const struct cman_slot *s)
 	case CMAN_SLOT_ACCEPTED:
 	case CMAN_SLOT_CONNECTING:
 		return "still connecting";
+	case CMAN_SLOT_HANDSHAKE:
+		return "still in its TLS handshake";
 	case CMAN_SLOT_CLOSING:
 		return "is closing";
 	default:

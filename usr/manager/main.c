@@ -263,6 +263,7 @@ static int run(struct manager *m)
 		return err;
 	}
 	cman_proc_nofile();
+	cman_proc_memlock();
 	if (m->opt.migrate)
 		return target_begin(m);
 	if (m->opt.rescue) {
@@ -287,7 +288,7 @@ int main(int argc, char **argv)
 	cman_proc_init(argc, argv);
 	cman_crash_init(NULL, NULL);
 	m->ready_fd = m->start_stderr = m->lock_fd = m->control_fd = -1;
-	m->hold_fd[0] = m->hold_fd[1] = -1;
+	m->hold_fd[0] = m->hold_fd[1] = m->credentials_fd = -1;
 	cman_splice_init(&m->splice);
 	m->journal.fd = -1;
 	for (int i = 0; i < CMAN_MAX_LISTENERS; i++)

@@ -88,7 +88,8 @@ struct cell {
 	struct cman_slot *slots;
 	struct cman_pipe *pipes;
 	uint8_t *buffers; /* the cell's memfd, mapped here too */
-	int buffer_fd, kick_fd, done_fd;
+	uint8_t *secret;  /* the same of its secret memory */
+	int buffer_fd, secret_fd, kick_fd, done_fd;
 	uv_poll_t *done_poll;
 	struct order *orders, **orders_tail; /* the first is in the mailbox */
 	/* the keeper */
@@ -128,6 +129,20 @@ void cell_close(struct cell *c);
 /* Passes a new listener's descriptor to every cell. */
 void cells_add_listener(struct manager *m, uint32_t listener, int fd);
 
+/* ---- credentials.c ---------------------------------------------------------------------- */
+
+struct cman_tls_error;
+
+/*
+ * The credentials of all tls blocks, for the indices that listeners and services have in the maps. A
+ * descriptor; -ENOENT: there are none; or -errno with the line and what is wrong with which key.
+ */
+int credentials_make(const struct cman_instance_conf *ic, const uint32_t *listener_at,
+		     const uint32_t *service_at, unsigned int *ret_line,
+		     struct cman_tls_error *ret_error);
+/* m->credentials_fd to all cells that run. */
+void credentials_deliver(struct manager *m);
+
 /* ---- handles.c -------------------------------------------------------------------------- */
 
 /* NULL when there is no memory. */
@@ -164,6 +179,7 @@ struct manager {
 	struct cman_splice splice;	     /* fd -1: no service lets the kernel relay */
 	int listener_fd[CMAN_MAX_LISTENERS]; /* -1: none; index as in instance->listener[] */
 	int hold_fd[2];
+	int credentials_fd; /* of the tls blocks; -1: there are none */
 	int lock_fd;
 	uid_t uid;
 	gid_t gid;

@@ -22,6 +22,7 @@
 
 #include "usr/core/config_check.h"
 #include "usr/core/rules.h"
+#include "usr/sys/chan_tls.h"
 #include "usr/sys/hold.h"
 #include "usr/sys/log.h"
 #include "usr/sys/sock.h"
@@ -49,6 +50,7 @@ struct plan {
 	bool service_used[CMAN_MAX_SERVICES];	  /* of the map: stays, or comes */
 	bool listener_used[CMAN_MAX_LISTENERS];
 	int opened[CMAN_MAX_LISTENERS]; /* of the map: new descriptors, -1 */
+	int credentials_fd;		/* new, or -1 */
 	/* as it was */
 	struct cman_service services[CMAN_MAX_SERVICES];
 	struct cman_listener listeners[CMAN_MAX_LISTENERS];
@@ -396,6 +398,7 @@ static struct cman_service make_service(const struct cman_service_conf *conf,
 	memcpy(svc.source, conf->source.addr, sizeof(svc.source));
 	svc.source_family = conf->source.family;
 	svc.splice = conf->splice_sockmap;
+	svc.tls = conf->tls.set;
 	fill_targets(&svc, conf, strcmp(was->name, conf->name) ? &none : was);
 	return svc;
 }
@@ -538,6 +541,7 @@ static struct cman_listener make_listener(const struct plan *p, const struct cma
 		.family = l->address.family,
 		.service = (uint16_t)p->service_at[l->service],
 		.used = 1,
+		.tls = l->tls.set,
 	};
 
 	snprintf(entry.name, sizeof(entry.name), "%s", l->name);
@@ -688,6 +692,7 @@ static struct plan *plan_new(struct manager *m, const struct cman_conf *conf,
 	p->conf = conf;
 	p->ic = ic;
 	p->error = error;
+	p->credentials_fd = -1;
 	for (uint32_t at = 0; at < CMAN_MAX_LISTENERS; at++)
 		p->opened[at] = -1;
 	/* a lock that a dead manager left would keep every gateway waiting */
@@ -715,6 +720,33 @@ static int make_hold_sockets(struct plan *p)
 	return 0;
 }
 
+static int make_credentials(struct plan *p)
+{
+	struct cman_tls_error error;
+	unsigned int line;
+	int fd = credentials_make(p->ic, p->listener_at, p->service_at, &line, &error);
+
+	if (fd < 0 && fd != -ENOENT)
+		return problem(p, fd, line, "%s = %s", error.key, error.text);
+	p->credentials_fd = fd < 0 ? -1 : fd;
+	return 0;
+}
+
+/* Live cells have the new ones before a listener or service asks for them. */
+static void replace_credentials(struct plan *p)
+{
+	struct manager *m = p->m;
+
+	if (p->credentials_fd < 0)
+		return;
+	if (m->credentials_fd >= 0)
+		close(m->credentials_fd);
+	m->credentials_fd = p->credentials_fd;
+	p->credentials_fd = -1;
+	if (p->live)
+		credentials_deliver(m);
+}
+
 /* New services before the rules, rules before the addresses: nobody is refused in between. */
 static int carry_out(struct plan *p)
 {
@@ -727,10 +759,13 @@ static int carry_out(struct plan *p)
 		err = open_listeners(p);
 	if (!err)
 		err = make_hold_sockets(p);
+	if (!err)
+		err = make_credentials(p);
 	if (err) {
 		close_opened(p);
 		return err;
 	}
+	replace_credentials(p);
 	write_services(p);
 	err = write_rules(p);
 	if (!err)

@@ -30,11 +30,14 @@
 #include "usr/core/session.h"
 #include "usr/manager/peer.h"
 #include "usr/manager/repair.h"
+#include "usr/manager/tls_move.h"
 #include "usr/sys/crash.h"
 #include "usr/sys/hold.h"
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
+#include "usr/sys/secret.h"
 #include "usr/sys/sock.h"
+#include "usr/sys/tls_cell.h"
 
 #define STOP_MS	  1000
 #define RETRY_MS  200
@@ -53,6 +56,7 @@ struct origin { /* a cell of the other instance */
 	bool was_stopped; /* by somebody else: not ours to let go on */
 	uint8_t *buffers;
 	size_t buffers_size;
+	uint8_t *secret;
 };
 
 struct rescue {
@@ -206,6 +210,20 @@ static int get_fd(const struct origin *o, int number)
 	return fd;
 }
 
+static int map_secret(struct rescue *r, struct origin *o)
+{
+	int fd = get_fd(o, o->shared->secret_fd), err;
+	void *p;
+
+	if (fd < 0)
+		return -errno;
+	err = cman_secret_map(fd, cman_tls_memory_size(r->maps.slots_per_cell), &p);
+	close(fd);
+	if (!err)
+		o->secret = p;
+	return err;
+}
+
 static int map_origin(struct rescue *r, struct origin *o)
 {
 	int fd = get_fd(o, o->shared->buffer_fd);
@@ -225,7 +243,7 @@ static int map_origin(struct rescue *r, struct origin *o)
 	if (p == MAP_FAILED)
 		return -errno;
 	o->buffers = p;
-	return 0;
+	return map_secret(r, o);
 }
 
 static void kill_origin(struct origin *o)
@@ -249,6 +267,8 @@ static void rescue_free(struct rescue *r)
 			close(r->origin[g].keeper);
 		if (r->origin[g].buffers)
 			munmap(r->origin[g].buffers, r->origin[g].buffers_size);
+		cman_secret_unmap(r->origin[g].secret,
+				  cman_tls_memory_size(r->maps.slots_per_cell));
 	}
 	cman_splice_fini(&r->splice);
 	cman_maps_fini(&r->maps);
@@ -327,11 +347,20 @@ static bool here_already(const struct manager *m, uint64_t id)
 	return false;
 }
 
+/* What a handshake has got to is in the memory of the stopped gateway only. */
+static bool in_handshake(const struct cman_slot *s)
+{
+	return s->tls && (s->state == CMAN_SLOT_ACCEPTED || s->state == CMAN_SLOT_CONNECTING ||
+			  s->state == CMAN_SLOT_HANDSHAKE);
+}
+
 static bool ours_to_take(struct rescue *r, const struct cman_slot *s)
 {
 	enum cman_register value;
 	uint64_t id;
 
+	if (in_handshake(s))
+		return false;
 	switch ((enum cman_slot_state)s->state) {
 	case CMAN_SLOT_ACCEPTED:
 	case CMAN_SLOT_CONNECTING:
@@ -452,6 +481,7 @@ static void collect(struct rescue *r)
 			continue;
 		}
 		s = &o->slots[r->next++];
+		r->lost += in_handshake(s);
 		if (!ours_to_take(r, s))
 			continue;
 		if (!get_session(r, o, s)) {
@@ -488,6 +518,30 @@ static void fill_flow(struct rescue *r, uint32_t k, struct cman_slot *s, int dir
 	}
 }
 
+/* The records go on where the stopped gateway left them; else the session cannot go on. */
+static int fill_tls(struct rescue *r, uint32_t k, const struct cman_slot *new, const int fds[2])
+{
+	const struct origin *o = r->of[k];
+	struct tls_counts counts;
+	int err = 0;
+
+	if (!new->tls)
+		return 0;
+	/* what a socket in repair is to send yet is not in its counters */
+	for (int dir = 0; dir < 2; dir++) {
+		counts.read[dir] = (uint64_t) new->flow[dir].read_base;
+		counts.written[dir] = (uint64_t) new->flow[dir].write_base;
+		if (r->anew[k])
+			counts.written[dir] += r->one[k].leg[!dir].out.len;
+	}
+	if (!r->anew[k])
+		err = tls_count(new, fds[0], fds[1], &counts);
+	if (err)
+		return err;
+	return tls_copy(o->secret, r->maps.slots_per_cell, (uint32_t)(r->from[k] - o->slots), new,
+			&counts, r->to, r->slot[k]);
+}
+
 static void fill_slot(struct rescue *r, uint32_t k, uint32_t *at, uint32_t *pipes_used)
 {
 	struct manager *m = r->m;
@@ -510,6 +564,8 @@ static void fill_slot(struct rescue *r, uint32_t k, uint32_t *at, uint32_t *pipe
 	new.rule = (__u16)(rule < 0 ? 0 : rule + 1);
 	new.state = CMAN_SLOT_RESERVED;
 	new.flags &= (__u8)~CMAN_SLOT_RESET;
+	if (fill_tls(r, k, &new, &r->fds[*at]))
+		new.flags |= CMAN_SLOT_RESET;
 	new.client_fd = (int)r->take.number[(*at)++];
 	new.server_fd = 0;
 	if (!unconnected ||

@@ -23,6 +23,7 @@
 #include "usr/sys/diag.h"
 #include "usr/sys/log.h"
 #include "usr/sys/steer.h"
+#include "usr/sys/tls_cell.h"
 
 static char why_text[400];
 
@@ -72,7 +73,7 @@ static void add_text(json_t *object, const char *key, const char *value)
 /* PREPARED sessions are another instance's until the commit: shown only to who asks for them. */
 static bool is_shown(uint8_t state)
 {
-	return state >= CMAN_SLOT_PREPARED && state <= CMAN_SLOT_CLOSING;
+	return state >= CMAN_SLOT_PREPARED && state <= CMAN_SLOT_HANDSHAKE;
 }
 
 /* A copy of a slot that was not used for another session meanwhile. */
@@ -140,8 +141,8 @@ static int filter_make(struct manager *m, json_t *request, struct session_filter
 	f->state = cman_slot_state_parse(state);
 	if (f->state < 0 || !is_shown((uint8_t)f->state))
 		return fail(why,
-			    "unknown state \"%s\": expected accepted, connecting, relaying, "
-			    "leaving, prepared or closing",
+			    "unknown state \"%s\": expected accepted, connecting, handshake, "
+			    "relaying, leaving, prepared or closing",
 			    state);
 	return 0;
 }
@@ -255,6 +256,8 @@ struct row {
 	uint32_t gateway;
 	uint8_t local[16], source[16], target[16];
 	uint16_t local_port, source_port, target_port;
+	uint16_t suite[2]; /* 0: no TLS, or not known yet */
+	char sni[64], alpn[32];
 };
 
 struct rows {
@@ -264,6 +267,18 @@ struct rows {
 	size_t mask;
 	bool no_memory;
 };
+
+/* Of what is in the secret memory, that which is no secret. */
+static void read_tls(const struct cell *c, uint32_t i, struct row *row)
+{
+	const struct cman_tls_slot *t = c->secret ? cman_tls_slot_at(c->secret, i) : NULL;
+
+	if (!t || t->id != row->slot.id)
+		return;
+	memcpy(row->suite, t->suite, sizeof(row->suite));
+	memcpy(row->sni, t->sni, sizeof(row->sni) - 1);
+	memcpy(row->alpn, t->alpn, sizeof(row->alpn) - 1);
+}
 
 static void add_row(void *arg, struct cell *c, uint32_t i)
 {
@@ -288,6 +303,8 @@ static void add_row(void *arg, struct cell *c, uint32_t i)
 	memset(row, 0, sizeof(*row));
 	row->slot = s;
 	row->gateway = c->index;
+	if (s.tls && s.state != CMAN_SLOT_HANDSHAKE)
+		read_tls(c, i, row);
 }
 
 static size_t cookie_hash(uint64_t cookie)
@@ -379,6 +396,25 @@ static uint64_t bytes_of(const struct manager *m, const struct cman_slot *s, int
 	return bytes;
 }
 
+/* {"version","cipher","engine"}, or null: no TLS, or not through its handshake yet. */
+static json_t *tls_json(const struct row *row, int leg)
+{
+	const struct cman_tls_suite *suite = cman_tls_suite(row->suite[leg]);
+
+	if (!suite)
+		return json_null();
+	return json_pack("{s:s, s:s, s:s}", "version", cman_tls_version_name(suite->version),
+			 "cipher", suite->name, "engine",
+			 cman_tls_engine_name(row->slot.tls & CMAN_SLOT_TLS_KERNEL ?
+						      CMAN_TLS_KERNEL :
+						      CMAN_TLS_USER));
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return *text ? json_string(text) : json_null();
+}
+
 static json_t *row_json(const struct manager *m, const struct row *row, uint32_t now)
 {
 	const struct cman_slot *s = &row->slot;
@@ -395,8 +431,10 @@ static json_t *row_json(const struct manager *m, const struct row *row, uint32_t
 			    row->target_port ? address_json(row->target, row->target_port) :
 					       json_null());
 	add_text(o, "state", cman_slot_state_name(s->state));
-	json_object_set_new(o, "client_tls", json_null());
-	json_object_set_new(o, "server_tls", json_null());
+	json_object_set_new(o, "client_tls", tls_json(row, 0));
+	json_object_set_new(o, "server_tls", tls_json(row, 1));
+	json_object_set_new(o, "sni", text_or_null(row->sni));
+	json_object_set_new(o, "alpn", text_or_null(row->alpn));
 	add_u64(o, "gateway", row->gateway);
 	add_u64(o, "age_s", now > s->created_s ? now - s->created_s : 0);
 	add_u64(o, "idle_s", now > s->active_s ? now - s->active_s : 0);

@@ -401,6 +401,7 @@ static void population(struct source *s)
 				break;
 			case CMAN_SLOT_ACCEPTED:
 			case CMAN_SLOT_CONNECTING:
+			case CMAN_SLOT_HANDSHAKE:
 			case CMAN_SLOT_CLOSING:
 				ev.waiting++;
 				break;

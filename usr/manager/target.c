@@ -17,6 +17,7 @@
 #include "usr/core/session.h"
 #include "usr/manager/carrier.h"
 #include "usr/manager/peer.h"
+#include "usr/manager/tls_move.h"
 #include "usr/manager/remote.h"
 #include "usr/manager/repair.h"
 #include "usr/sys/crash.h"
@@ -177,7 +178,7 @@ static int fill(struct parcel_in *p)
 		struct cman_slot *s = &p->c->slots[i];
 		int service = publish_service_index(m, ws->service, ws->service_len);
 		int listener = publish_listener_index(m, ws->listener, ws->listener_len);
-		int rule;
+		int rule, err;
 
 		if (service < 0)
 			return service;
@@ -202,6 +203,9 @@ static int fill(struct parcel_in *p)
 		s->batch = (__u16)p->id;
 		s->client_port = ws->client_port;
 		memcpy(s->client_addr, ws->client_addr, 16);
+		err = tls_fill(p->c, i, s, ws, &p->in_flight);
+		if (err)
+			return err;
 		rule = cman_rules_find(m->maps.ruletab, m->maps.instance->nrules, (uint32_t)service,
 				       s->client_addr);
 		s->rule = (__u16)(rule < 0 ? 0 : rule + 1);

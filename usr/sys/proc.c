@@ -130,6 +130,9 @@ static int filter(void)
 		SCMP_SYS(ioctl),
 		SCMP_SYS(kill),
 		SCMP_SYS(lseek),
+		SCMP_SYS(mlock),
+		SCMP_SYS(mlock2),
+		SCMP_SYS(munlock),
 		SCMP_SYS(madvise),
 		SCMP_SYS(mmap),
 		SCMP_SYS(mprotect),
@@ -141,6 +144,8 @@ static int filter(void)
 		SCMP_SYS(pipe2),
 		SCMP_SYS(poll),
 		SCMP_SYS(ppoll),
+		SCMP_SYS(pread64),
+		SCMP_SYS(pwrite64),
 		SCMP_SYS(prctl),
 		SCMP_SYS(prlimit64),
 		SCMP_SYS(read),
@@ -299,6 +304,13 @@ uint64_t cman_proc_nofile(void)
 	limit.rlim_cur = limit.rlim_max < NOFILE_MAX ? limit.rlim_max : NOFILE_MAX;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	return limit.rlim_cur;
+}
+
+void cman_proc_memlock(void)
+{
+	const struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_MEMLOCK, &limit);
 }
 
 int cman_proc_netns(uint64_t *ret_inode)

@@ -44,6 +44,9 @@ void cman_notify(const char *state);
 /* Raises RLIMIT_NOFILE to its hard limit; returns what it is then. */
 uint64_t cman_proc_nofile(void);
 
+/* No limit to locked memory, for this process and its children, where it may say so. */
+void cman_proc_memlock(void);
+
 /* The inode of the network namespace, and the boot id. 0 or -errno. */
 int cman_proc_netns(uint64_t *ret_inode);
 int cman_proc_boot_id(uint8_t ret_id[16]);

@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Sessions with TLS moved by TCP_REPAIR: clients and targets are on hosts of their own, beyond a bridge.
+# Keys, numbers of records, and what was read and not opened or sealed and not sent go along in the
+# images; no peer may get a RST or an alert, no image may stay behind.
+# timeout: 180
+
+. "$(dirname "$0")/../lib/tap.sh"
+run_in_own_netns "$@"
+. "$(dirname "$0")/lib_instance.sh"
+. "$(dirname "$0")/../lib/certificates.sh"
+
+make_certificates "$T/cert" > "$T/cert.log" 2>&1 || bail "no certificates: $(tail -n 3 "$T/cert.log")"
+host_add C
+host_add B
+host_join br0 C 10.1.0.2/24 || bail "cannot join C"
+host_join br0 B 10.1.0.3/24 || bail "cannot join B"
+ip address add 10.1.0.1/24 dev br0
+for h in C B; do
+	host $h sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
+done
+
+sed "s|@CERT@|$T/cert|g" <<'END' | conf
+instance cman1 {
+    run_dir = "@RUN@"
+    gateways = 2
+    max_sessions = 2000
+    listener in { address = "10.1.0.1:7001"  service = "plain"
+        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key" } }
+    listener both { address = "10.1.0.1:7002"  service = "tls"
+        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key" } }
+    listener out { address = "10.1.0.1:7003"  service = "tls" }
+    listener source { address = "10.1.0.1:7004"  service = "source"
+        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key" } }
+    service plain { targets = { "10.1.0.3:9001" } }
+    service tls { targets = { "10.1.0.3:9002" }  tls { ca = "@CERT@/ca.pem"  server_name = "localhost" } }
+    service source { targets = { "10.1.0.3:9003" }  tls { ca = "@CERT@/ca.pem"  server_name = "localhost" } }
+}
+END
+CERT="--tls-cert $T/cert/server.pem --tls-key $T/cert/server.key"
+ON=B
+serve PLAIN --listen 10.1.0.3:9001
+# shellcheck disable=SC2086
+serve TLS --listen 10.1.0.3:9002 --tls $CERT --tls-update 60
+# shellcheck disable=SC2086
+serve SOURCE --listen 10.1.0.3:9003 --mode source --tls $CERT
+ON=
+up
+ON=C
+# move NAME: one migration; what was wrong in $wrong
+move() {
+	local old rc=0
+	old=$(field .pid)
+	wrong=
+	ctl migrate --via repair --json > "$T/$1.json" 2> "$T/$1.err" || rc=$?
+	[ $rc = 0 ] || wrong+=" exit $rc: $(head -n 3 "$T/$1.err")"
+	[ "$(report "$1" '[.via, .failed, (.left | length), .old.exited] | join(" ")')" = "repair 0 0 true" ] ||
+		wrong+=" report: $(head -c 600 "$T/$1.json")"
+	is_gone "$old" || wrong+=" the old process $old is still there"
+	[ -z "$(find "$RUN" -path '*images/*')" ] || wrong+=" images are left"
+	diag "$1: moved $(report "$1" .moved) in $(report "$1" .duration_ms) ms, gap p50 $(
+		report "$1" .blackout_us.p50) us, p99 $(report "$1" .blackout_us.p99) us, $(
+		report "$1" .bytes_in_flight) bytes in between"
+}
+# unharmed NAME WHAT: a client's report
+unharmed() {
+	is "$(report "$1" '[.lost, .wrong_bytes, (.bytes_missing // 0)] | join(" ")')" "0 0 0" "$2: nothing lost, nothing wrong"
+	[ "${3-}" = plain ] || is "$(report "$1" '[.tls.alerts_received, .tls.errors, .tls.truncated] | join(" ")')" "0 0 0" \
+		"$2: no alert"
+}
+
+for version in 1.3 1.2; do
+	update="--tls-update 40"
+	[ $version = 1.3 ] || update=
+	ca="--tls --tls-version $version --tls-ca $T/cert/ca.pem --tls-name localhost $update"
+	# shellcheck disable=SC2086
+	bench IN stream -c 10.1.0.1:7001 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k $ca
+	# shellcheck disable=SC2086
+	bench BOTH stream -c 10.1.0.1:7002 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k $ca
+	bench OUT stream -c 10.1.0.1:7003 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k
+	# shellcheck disable=SC2086
+	bench DOWN bulk -c 10.1.0.1:7004 -n 1 --verify -d 60 --warmup 0 $ca
+	is "$(show sessions '[.[] | select(.client_tls.engine == "user" or .server_tls.engine == "user")] | length')" 46 \
+		"46 sessions with TLS $version"
+	for i in 1 2 3 4 5; do
+		move v${version#1.}m$i
+		is "$wrong" "" "TLS $version, migration $i by repair"
+	done
+	ok "TLS $version: on by fd" ctl migrate --via fd -q
+	move v${version#1.}m6
+	is "$wrong" "" "TLS $version: and by repair again"
+	for n in DOWN OUT BOTH IN; do bench_end $n; done
+	unharmed IN "TLS $version in"
+	unharmed BOTH "TLS $version on both legs"
+	unharmed OUT "TLS out" plain
+	unharmed DOWN "TLS $version, bulk, $(report DOWN '.bytes_verified / 1e6 | floor') MB"
+	ok "no session is left" wait_sessions 0
+done
+is "$(show gateways '[.[] | .lost, .recoveries] | add')" 0 "no gateway was replaced"
+down
+ok "nothing is left behind" test ! -e "$RUN/cman1.sock" -a ! -e /sys/fs/bpf/cman/cman1

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What all of a gateway's TLS shares: contexts for handshakes, made from the cell's credentials when the
+ * first one is needed; the secret memory; and the private state of sessions, which idle ones do not have.
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "usr/gateway/internal.h"
+#include "usr/sys/credentials.h"
+#include "usr/sys/log.h"
+#include "usr/sys/secret.h"
+#include "usr/tls/context.h"
+#include "usr/tls/handshake.h"
+#include "usr/tls/record.h"
+
+#define IDLE_S 2 /* without a byte: its ciphers and buffers are given back */
+
+struct gw_contexts {
+	int fd; /* of the credentials that they were made from */
+	struct cman_tls_context *listener[CMAN_MAX_LISTENERS];
+	struct cman_tls_context *service[CMAN_MAX_SERVICES];
+};
+
+bool gw_tls_listener(const struct gateway *g, uint32_t listener)
+{
+	return g->instance->listener[listener].tls;
+}
+
+bool gw_tls_service(const struct gateway *g, uint32_t service)
+{
+	return g->env->maps.services[service].tls;
+}
+
+/* ---- contexts ---- */
+
+static void free_contexts(struct gateway *g)
+{
+	struct gw_contexts *c = g->contexts;
+
+	if (!c)
+		return;
+	for (int n = 0; n < CMAN_MAX_LISTENERS; n++)
+		cman_tls_context_free(c->listener[n]);
+	for (int n = 0; n < CMAN_MAX_SERVICES; n++)
+		cman_tls_context_free(c->service[n]);
+	free(c);
+	g->contexts = NULL;
+}
+
+void gw_tls_reload(struct gateway *g)
+{
+	if (g->contexts && g->contexts->fd != g->cell->credentials_fd)
+		free_contexts(g);
+}
+
+static struct cman_tls_context **place(struct gw_contexts *c, bool listener, uint32_t index)
+{
+	if (index >= (listener ? CMAN_MAX_LISTENERS : CMAN_MAX_SERVICES))
+		return NULL;
+	return listener ? &c->listener[index] : &c->service[index];
+}
+
+static void load_contexts(struct gateway *g)
+{
+	struct cman_credentials_set set;
+	struct gw_contexts *c;
+	int fd = g->cell->credentials_fd, err;
+
+	if (fd <= 0)
+		return;
+	c = calloc(1, sizeof(*c));
+	err = c ? cman_credentials_unpack(fd, &set) : -ENOMEM;
+	if (err) {
+		cman_err("the credentials of TLS cannot be read", "err=\"%s\"", strerror(-err));
+		free(c);
+		return;
+	}
+	c->fd = fd;
+	g->contexts = c;
+	for (uint32_t n = 0; n < set.n; n++) {
+		const struct cman_credentials *one = &set.one[n];
+		struct cman_tls_context **at = place(c, one->server, one->index);
+		char why[200];
+
+		if (at && !*at && cman_tls_context_new(one, set.ticket_key, at, why, sizeof(why)))
+			cman_err("a tls block cannot be used", "%s=%u why=\"%s\"",
+				 one->server ? "listener" : "service", one->index, why);
+	}
+	cman_credentials_free(&set);
+}
+
+struct cman_tls_context *gw_tls_context(struct gateway *g, enum leg leg, uint32_t index)
+{
+	gw_tls_reload(g);
+	if (!g->contexts)
+		load_contexts(g);
+	if (!g->contexts)
+		return NULL;
+	return *place(g->contexts, leg == LEG_CLIENT, index);
+}
+
+/* ---- the secret memory ---- */
+
+int gw_tls_memory(struct gateway *g)
+{
+	void *p;
+	int err;
+
+	if (g->secret)
+		return 0;
+	err = cman_secret_map(g->cell->secret_fd, cman_tls_memory_size(g->nslots), &p);
+	if (err) {
+		cman_err("the secret memory cannot be mapped", "err=\"%s\"", strerror(-err));
+		return err;
+	}
+	g->secret = p;
+	return 0;
+}
+
+struct cman_tls_slot *gw_tls_slot(struct gateway *g, uint32_t i)
+{
+	return cman_tls_slot_at(g->secret, i);
+}
+
+/* ---- private state ---- */
+
+struct gw_tls *gw_tls_get(struct gateway *g, uint32_t i)
+{
+	if (!g->tls[i]) {
+		if (gw_tls_memory(g))
+			return NULL;
+		g->tls[i] = calloc(1, sizeof(*g->tls[i]));
+		g->ntls += g->tls[i] != NULL;
+	}
+	return g->tls[i];
+}
+
+void gw_tls_drop(struct gateway *g, uint32_t i)
+{
+	struct gw_tls *t = g->tls[i];
+
+	if (!t)
+		return;
+	for (int leg = 0; leg < 2; leg++) {
+		cman_tls_handshake_free(t->shake[leg]);
+		for (int way = 0; way < 2; way++) {
+			if (!t->cipher[leg][way])
+				continue;
+			cman_tls_cipher_fini(t->cipher[leg][way]);
+			free(t->cipher[leg][way]);
+		}
+	}
+	free(t);
+	g->tls[i] = NULL;
+	g->ntls--;
+	g->dropped++;
+}
+
+void gw_tls_forget(struct gateway *g, uint32_t i)
+{
+	gw_tls_drop(g, i);
+	if (gw_tls_memory(g))
+		return;
+	cman_tls_slot_wipe(gw_tls_slot(g, i));
+	cman_tls_trim(g->cell->secret_fd, g->nslots, i);
+}
+
+void gw_tls_tick(struct gateway *g)
+{
+	for (uint32_t i = 0; i < g->high && g->ntls; i++) {
+		const struct cman_slot *s = slot_of(g, i);
+		const struct gw_tls *t = g->tls[i];
+		bool empty = true;
+
+		if (!t || s->state != CMAN_SLOT_RELAYING)
+			continue;
+		for (int dir = 0; dir < 2; dir++)
+			if (g->tls[i] && g->tls[i]->truncated[dir])
+				gw_tls_pump(g, i, dir, true);
+		if (t != g->tls[i] || g->now_s - s->active_s < IDLE_S)
+			continue;
+		for (int dir = 0; dir < 2; dir++)
+			empty &= !g->live[i].len[dir] && !t->in_len[dir];
+		if (!empty)
+			continue;
+		gw_tls_drop(g, i);
+		if (!(s->tls & CMAN_SLOT_TLS_KERNEL))
+			cman_tls_trim(g->cell->secret_fd, g->nslots, i);
+	}
+	/* what they had lies all over the heap, which else would never shrink */
+	if (g->dropped && g->dropped >= g->ntls) {
+		malloc_trim(0);
+		g->dropped = 0;
+	}
+}
