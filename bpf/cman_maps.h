@@ -399,6 +399,10 @@ struct cman_instance {
 	 */
 	__u32 port_parity; /* manager: enum cman_port_parity */
 	__u8 busy_port[8192];
+	/* manager: what this kernel's TLS takes: 1 << enum cman_tls_aead, for TLS 1.2 and 1.3 */
+	__u32 ktls[2];
+	__u32 ktls_rekey; /* 1: keys of a socket can be replaced */
+	__u32 reserved;
 };
 
 /* ---------------------------------------------------------------------------------------------

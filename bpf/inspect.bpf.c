@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * inspect: reads everything of chosen TCP sockets that is not bytes of a queue, into an array that
- * user space has mapped. Two ways to the same reader:
+ * user space has mapped; and, for a socket with kernel TLS, the bytes of its queues, which no system
+ * call gives. Two ways to the same readers:
  *
  *	cman_inspect_it (iter/tcp)  walks all sockets of the network namespace, each under its lock,
  *	                            and takes those whose cookie is asked for. Costs what the
@@ -11,7 +12,9 @@
  *	                            Does not lock: for sockets that nothing happens to, which is what
  *	                            a frozen one is, and for what does not change by itself.
  *
- * The raw bytes of queues (kernel TLS) belong beside read_socket(), into a ring buffer.
+ *	cman_inspect_ri, cman_inspect_rl  the same two for the raw queues of one socket: anchor of
+ *	                            the record parser, receive queue, retransmission queue, write queue,
+ *	                            in a row; user space asks again for what does not fit
  *
  * Kernel structures are described here by the fields that are used; CO-RE finds where the running
  * kernel has them. A field that it does not have is left out of .have, and asked by getsockopt().
@@ -53,6 +56,58 @@ struct file___x {
 	unsigned int f_flags;
 } CORE;
 
+struct rb_node___x {
+	unsigned long __rb_parent_color;
+	struct rb_node___x *rb_right;
+	struct rb_node___x *rb_left;
+} CORE;
+
+struct rb_root___x {
+	struct rb_node___x *rb_node;
+} CORE;
+
+/* both begin with the same two pointers */
+struct sk_buff_head___x {
+	struct sk_buff___x *next;
+	__u32 qlen;
+} CORE;
+
+struct sk_buff___x {
+	struct sk_buff___x *next;
+	unsigned int len, data_len;
+	unsigned int end; /* an offset on 64 bits */
+	unsigned char *head, *data;
+	char cb[48];
+} CORE;
+
+/* one fragment: struct bio_vec or skb_frag, the same since Linux 5.4 */
+struct frag___x {
+	__u64 page;
+	__u32 len, offset;
+};
+
+struct skb_shared_info___x {
+	__u8 nr_frags;
+	struct sk_buff___x *frag_list;
+	struct frag___x frags[17];
+} CORE;
+
+struct tcp_skb_cb___x {
+	__u32 seq;
+} CORE;
+
+struct sk_skb_cb___x {
+	struct {
+		struct {
+			int full_len;
+		} strp;
+	} strp;
+} CORE;
+
+struct page___x {
+	unsigned long flags;
+} CORE;
+
 struct socket___x {
 	struct file___x *file;
 } CORE;
@@ -76,6 +131,8 @@ struct sock___x {
 	unsigned long sk_max_pacing_rate;
 	struct socket___x *sk_socket;
 	void *sk_filter;
+	struct sk_buff_head___x sk_receive_queue, sk_write_queue;
+	struct rb_root___x tcp_rtx_queue;
 } CORE;
 
 struct ipv6_pinfo___x {
@@ -112,6 +169,7 @@ struct inet_connection_sock___x {
 	__u8 icsk_syn_retries;
 	__u32 icsk_user_timeout;
 	void *icsk_ulp_ops;
+	void *icsk_ulp_data;
 	struct tcp_congestion_ops___x *icsk_ca_ops;
 	struct {
 		__u8 pingpong;
@@ -220,6 +278,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cman_inspect_record);
 } inspect_out SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct cman_inspect_raw_value);
+} inspect_raw SEC(".maps");
 
 #define OPTION(id, value) \
 	do { \
@@ -470,34 +536,44 @@ int cman_inspect_it(struct bpf_iter__tcp___x *ctx)
 	return 0;
 }
 
-static void look_up(struct __sk_buff *skb, __u32 index)
+/* As in a packet from the peer. NULL: not there, or another one. */
+static __always_inline struct bpf_sock *find(struct __sk_buff *skb, struct cman_inspect_key *key)
 {
-	struct cman_inspect_key *key = bpf_map_lookup_elem(&inspect_keys, &index);
-	struct cman_inspect_record *out = bpf_map_lookup_elem(&inspect_out, &index);
 	struct bpf_sock_tuple tuple = {};
-	struct tcp_sock *tp;
-	struct bpf_sock *sk;
 
-	if (!key || !out)
-		return;
-	/* as in a packet from the peer */
 	if (key->v4) {
 		__builtin_memcpy(&tuple.ipv4.saddr, key->peer + 12, 4);
 		__builtin_memcpy(&tuple.ipv4.daddr, key->local + 12, 4);
 		tuple.ipv4.sport = __builtin_bswap16(key->peer_port);
 		tuple.ipv4.dport = __builtin_bswap16(key->local_port);
-		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), -1, 0);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, key->peer, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, key->local, 16);
-		tuple.ipv6.sport = __builtin_bswap16(key->peer_port);
-		tuple.ipv6.dport = __builtin_bswap16(key->local_port);
-		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), -1, 0);
+		return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), -1, 0);
 	}
+	__builtin_memcpy(tuple.ipv6.saddr, key->peer, 16);
+	__builtin_memcpy(tuple.ipv6.daddr, key->local, 16);
+	tuple.ipv6.sport = __builtin_bswap16(key->peer_port);
+	tuple.ipv6.dport = __builtin_bswap16(key->local_port);
+	return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), -1, 0);
+}
+
+static __always_inline bool is_meant(struct tcp_sock *tp, struct cman_inspect_key *key)
+{
+	return ((struct sock_common___x *)tp)->skc_cookie.counter == (__s64)key->cookie;
+}
+
+static void look_up(struct __sk_buff *skb, __u32 index)
+{
+	struct cman_inspect_key *key = bpf_map_lookup_elem(&inspect_keys, &index);
+	struct cman_inspect_record *out = bpf_map_lookup_elem(&inspect_out, &index);
+	struct tcp_sock *tp;
+	struct bpf_sock *sk;
+
+	if (!key || !out)
+		return;
+	sk = find(skb, key);
 	if (!sk)
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && ((struct sock_common___x *)tp)->skc_cookie.counter == (__s64)key->cookie)
+	if (tp && is_meant(tp, key))
 		read_socket(tp, out);
 	bpf_sk_release(sk);
 }
@@ -515,6 +591,363 @@ int cman_inspect_lk(struct __sk_buff *skb)
 	struct __sk_buff *arg = skb;
 
 	bpf_loop(skb->mark, look_up_one, &arg, 0);
+	return 0;
+}
+
+/*
+ * --- Raw queues
+ *
+ * Where the walk is lies in the map and not on the stack: the verifier of Linux 6.1 would follow
+ * each turn of a loop otherwise.
+ */
+#define RAW_STEPS  (1u << 20)
+#define RAW_LEVELS 48 /* of a red-black tree */
+#define TLS_SW_	   1
+
+static __always_inline struct cman_inspect_raw_value *raw_value(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&inspect_raw, &zero);
+}
+
+static __always_inline __u64 rb_leftmost(__u64 node)
+{
+	for (int i = 0; i < RAW_LEVELS && node; i++) {
+		__u64 left = (__u64)BPF_CORE_READ((struct rb_node___x *)node, rb_left);
+
+		if (!left)
+			break;
+		node = left;
+	}
+	return node;
+}
+
+static __always_inline __u64 rb_following(__u64 node)
+{
+	__u64 right = (__u64)BPF_CORE_READ((struct rb_node___x *)node, rb_right);
+
+	if (right)
+		return rb_leftmost(right);
+	for (int i = 0; i < RAW_LEVELS; i++) {
+		__u64 up = BPF_CORE_READ((struct rb_node___x *)node, __rb_parent_color) & ~3ull;
+
+		if (!up || (__u64)BPF_CORE_READ((struct rb_node___x *)up, rb_right) != node)
+			return up;
+		node = up;
+	}
+	return 0;
+}
+
+/* BPF_CORE_READ() of r->part would relocate our own structure too. */
+static __always_inline __u64 skb_following(__u64 skb)
+{
+	return (__u64)BPF_CORE_READ((struct sk_buff___x *)skb, next);
+}
+
+/* The walk is at a new buffer of a queue: where do its bytes stand, and which were there before? */
+static __always_inline void raw_enter(struct cman_inspect_raw_value *r, __u64 top)
+{
+	struct sk_buff___x *skb = (struct sk_buff___x *)top;
+	__u32 len, seq;
+
+	r->top = top;
+	r->part = top;
+	r->frag = -1;
+	r->at = 0;
+	r->skip = 0;
+	if (!top || !r->numbered)
+		return;
+	len = BPF_CORE_READ(skb, len);
+	bpf_probe_read_kernel(&seq, sizeof(seq),
+			      (void *)(top + bpf_core_field_offset(struct sk_buff___x, cb) +
+				       bpf_core_field_offset(struct tcp_skb_cb___x, seq)));
+	if ((__s32)(r->sequence - seq) < 0)
+		r->flags |= CMAN_INSPECT_RAW_GAP;
+	else
+		r->skip = r->sequence - seq;
+	if (r->skip > len)
+		r->skip = len;
+	if ((__s32)(seq + len - r->sequence) > 0)
+		r->sequence = seq + len;
+}
+
+static __always_inline void raw_next(struct cman_inspect_raw_value *r)
+{
+	__u64 next = 0;
+
+	if (r->tree) {
+		next = rb_following(r->top);
+	} else if (r->list) {
+		next = skb_following(r->top);
+		if (next == r->list)
+			next = 0;
+	}
+	raw_enter(r, next);
+}
+
+/* Behind the last fragment: buffers that are chained to this one, then the next one of the queue. */
+static __always_inline void raw_next_part(struct cman_inspect_raw_value *r, __u64 chained)
+{
+	if (r->part != r->top)
+		chained = skb_following(r->part);
+	if (!chained) {
+		raw_next(r);
+		return;
+	}
+	r->part = chained;
+	r->frag = -1;
+	r->at = 0;
+}
+
+static __always_inline void raw_copy(struct cman_inspect_raw_value *r, __u64 from, __u64 len)
+{
+	__u64 offset = r->position - r->from;
+
+	if (len > CMAN_INSPECT_PIECE || offset >= CMAN_INSPECT_WINDOW)
+		return;
+	/* the compiler must not check copies of them */
+	asm volatile("" : "+r"(offset), "+r"(len));
+	if (len > CMAN_INSPECT_PIECE || offset >= CMAN_INSPECT_WINDOW)
+		return;
+	if (bpf_probe_read_kernel(&r->bytes[offset], len, (void *)from))
+		r->flags |= CMAN_INSPECT_RAW_FAULT;
+}
+
+/* How many of the @len bytes from the position on are dealt with at a time, and are they wanted? */
+static __always_inline __u64 raw_share(const struct cman_inspect_raw_value *r, __u64 len,
+				       bool *ret_wanted)
+{
+	__u64 position = r->position, from = r->from, end = from + CMAN_INSPECT_WINDOW;
+
+	*ret_wanted = position >= from && position < end;
+	if (position < from)
+		return len < from - position ? len : from - position;
+	if (!*ret_wanted)
+		return len;
+	if (len > CMAN_INSPECT_PIECE)
+		len = CMAN_INSPECT_PIECE;
+	return len < end - position ? len : end - position;
+}
+
+static long raw_step(__u32 index, void *arg)
+{
+	struct cman_inspect_raw_value *r = raw_value();
+	struct skb_shared_info___x *shared;
+	struct sk_buff___x *skb;
+	__u64 address, len, n;
+	bool wanted;
+
+	if (!r || !r->top)
+		return 1;
+	skb = (struct sk_buff___x *)r->part;
+	shared = (struct skb_shared_info___x *)(BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, end));
+	if (r->frag < 0) {
+		len = BPF_CORE_READ(skb, len) - BPF_CORE_READ(skb, data_len);
+		address = (__u64)BPF_CORE_READ(skb, data);
+	} else {
+		struct frag___x frag = {};
+
+		if (r->frag >= BPF_CORE_READ(shared, nr_frags)) {
+			raw_next_part(r, (__u64)BPF_CORE_READ(shared, frag_list));
+			return 0;
+		}
+		bpf_probe_read_kernel(
+			&frag, sizeof(frag),
+			(void *)((__u64)shared +
+				 bpf_core_field_offset(struct skb_shared_info___x, frags) +
+				 (__u64)r->frag * sizeof(frag)));
+		if (frag.page & 1) /* memory of a device */
+			r->flags |= CMAN_INSPECT_RAW_FAULT;
+		len = frag.len;
+		address = r->page_offset +
+			  (frag.page - r->vmemmap) / bpf_core_type_size(struct page___x) * 4096 +
+			  frag.offset;
+	}
+	if (r->at >= len) {
+		r->frag++;
+		r->at = 0;
+		return 0;
+	}
+	len -= r->at;
+	address += r->at;
+	if (r->skip) {
+		n = r->skip < len ? r->skip : len;
+		r->skip -= n;
+		r->at += n;
+		return 0;
+	}
+	n = raw_share(r, len, &wanted);
+	if (wanted)
+		raw_copy(r, address, n);
+	r->at += n;
+	r->position += n;
+	return 0;
+}
+
+static __always_inline void raw_walk(struct cman_inspect_raw_value *r)
+{
+	if (r->top)
+		bpf_loop(RAW_STEPS, raw_step, NULL, 0);
+	if (r->top)
+		r->flags |= CMAN_INSPECT_RAW_TOO_MANY;
+}
+
+static __always_inline void raw_walk_list(struct cman_inspect_raw_value *r,
+					  struct sk_buff_head___x *list)
+{
+	__u64 first = (__u64)BPF_CORE_READ(list, next);
+
+	r->tree = 0;
+	r->list = (__u64)list;
+	raw_enter(r, first == r->list ? 0 : first);
+	raw_walk(r);
+}
+
+static long plain_step(__u32 index, void *arg)
+{
+	struct cman_inspect_raw_value *r = raw_value();
+	int len = 0;
+
+	if (!r || !r->top)
+		return 1;
+	bpf_probe_read_kernel(
+		&len, sizeof(len),
+		(void *)(r->top + bpf_core_field_offset(struct sk_buff___x, cb) +
+			 bpf_core_field_offset(struct sk_skb_cb___x, strp.strp.full_len)));
+	if (len > 0)
+		r->plain += len;
+	r->top = skb_following(r->top);
+	if (r->top == r->list)
+		r->top = 0;
+	return 0;
+}
+
+static __always_inline __u64 member(__u64 base, const struct cman_inspect_member *m)
+{
+	__u64 value = 0;
+
+	if (m->bits) {
+		bpf_probe_read_kernel(&value, 1, (void *)(base + m->at));
+		return value >> (m->shift & 7) & ((1u << (m->bits & 7)) - 1);
+	}
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + m->at));
+	return value;
+}
+
+static __always_inline void raw_tx(struct cman_inspect_raw_value *r, __u64 tx)
+{
+	__u64 open_rec = member(tx, &r->layout.open_rec);
+
+	/* one without content is left by a send() that found the socket full */
+	if (open_rec && (__u32)member(open_rec, &r->layout.open_size))
+		r->flags |= CMAN_INSPECT_RAW_OPEN;
+	/* an empty list points to itself */
+	if (member(tx, &r->layout.tx_list) != tx + r->layout.tx_list.at)
+		r->flags |= CMAN_INSPECT_RAW_SEALED;
+}
+
+/* What was decrypted, and the anchor, if bytes were copied to it. */
+static __always_inline void raw_rx(struct cman_inspect_raw_value *r, __u64 rx)
+{
+	r->list = rx + r->layout.rx_list.at;
+	r->top = member(rx, &r->layout.rx_list);
+	if (r->top == r->list)
+		r->top = 0;
+	if (r->top)
+		bpf_loop(RAW_STEPS, plain_step, NULL, 0);
+	if (r->top)
+		r->flags |= CMAN_INSPECT_RAW_TOO_MANY;
+	if (!member(rx, &r->layout.copy_mode))
+		return;
+	r->flags |= CMAN_INSPECT_RAW_COPIED;
+	r->numbered = 0;
+	r->tree = 0;
+	r->list = 0;
+	raw_enter(r, member(rx, &r->layout.anchor));
+	raw_walk(r);
+}
+
+static __always_inline void raw_tls(struct cman_inspect_raw_value *r, __u64 tls)
+{
+	__u64 tx_conf = member(tls, &r->layout.tx_conf), rx_conf = member(tls, &r->layout.rx_conf);
+
+	if (tx_conf)
+		r->flags |= CMAN_INSPECT_RAW_TLS_TX;
+	if (rx_conf)
+		r->flags |= CMAN_INSPECT_RAW_TLS_RX;
+	if (tx_conf != TLS_SW_ || rx_conf != TLS_SW_)
+		return;
+	r->flags |= CMAN_INSPECT_RAW_TLS;
+	if (member(tls, &r->layout.partial))
+		r->flags |= CMAN_INSPECT_RAW_PARTIAL;
+	raw_tx(r, member(tls, &r->layout.tx));
+	raw_rx(r, member(tls, &r->layout.rx));
+}
+
+static __always_inline void read_raw(struct cman_inspect_raw_value *r, struct tcp_sock *sock)
+{
+	struct tcp_sock___x *tp = (struct tcp_sock___x *)sock;
+	struct sock___x *sk = (struct sock___x *)sock;
+	__u64 tls = (__u64)((struct inet_connection_sock___x *)sock)->icsk_ulp_data;
+
+	r->flags = CMAN_INSPECT_RAW_FOUND;
+	r->state = ((struct sock_common___x *)sock)->skc_state;
+	r->snd_una = tp->snd_una;
+	r->write_seq = tp->write_seq;
+	r->rcv_nxt = tp->rcv_nxt;
+	r->copied_seq = tp->copied_seq;
+	r->plain = 0;
+	r->position = 0;
+	bpf_probe_read_kernel(&r->vmemmap, 8, (void *)r->layout.vmemmap_base);
+	bpf_probe_read_kernel(&r->page_offset, 8, (void *)r->layout.page_offset_base);
+	if (tls)
+		raw_tls(r, tls);
+	r->held = r->position;
+	r->numbered = 1;
+	r->sequence = r->copied_seq;
+	raw_walk_list(r, &sk->sk_receive_queue);
+	r->in_end = r->position;
+	r->sequence = r->snd_una;
+	r->tree = 1;
+	raw_enter(r, rb_leftmost((__u64)BPF_CORE_READ(sk, tcp_rtx_queue.rb_node)));
+	raw_walk(r);
+	raw_walk_list(r, &sk->sk_write_queue);
+	r->out_end = r->position;
+}
+
+SEC("iter/tcp")
+int cman_inspect_ri(struct bpf_iter__tcp___x *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct cman_inspect_raw_value *r = raw_value();
+	struct tcp_sock *tp;
+
+	if (!skc || !r ||
+	    ((struct sock_common___x *)skc)->skc_cookie.counter != (__s64)r->key.cookie)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(skc);
+	if (tp)
+		read_raw(r, tp);
+	return 0;
+}
+
+SEC("tc")
+int cman_inspect_rl(struct __sk_buff *skb)
+{
+	struct cman_inspect_raw_value *r = raw_value();
+	struct tcp_sock *tp;
+	struct bpf_sock *sk;
+
+	if (!r)
+		return 0;
+	sk = find(skb, &r->key);
+	if (!sk)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && is_meant(tp, &r->key))
+		read_raw(r, tp);
+	bpf_sk_release(sk);
 	return 0;
 }
 

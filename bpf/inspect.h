@@ -150,8 +150,86 @@ struct cman_inspect_record {
 	char congestion[16];
 };
 
+/*
+ * The raw queues of one socket, below kernel TLS: one value for the question, the answer and the bytes
+ * (usr/sys/inspect_raw.h).
+ */
+#define CMAN_INSPECT_WINDOW (1u << 20) /* bytes of queues that one run copies */
+#define CMAN_INSPECT_PIECE  4096u      /* at most so many at a time */
+
+/* A member of a structure of the module tls. @bits 0: not a bit field. */
+struct cman_inspect_member {
+	__u32 at; /* byte */
+	__u16 shift;
+	__u16 bits;
+};
+
+/* CO-RE needs CAP_SYS_ADMIN for the types of a module: user space looks them up instead. */
+struct cman_inspect_layout {
+	__u64 vmemmap_base; /* addresses of these two variables of the kernel */
+	__u64 page_offset_base;
+	struct cman_inspect_member tx_conf; /* struct tls_context */
+	struct cman_inspect_member rx_conf;
+	struct cman_inspect_member tx;
+	struct cman_inspect_member rx;
+	struct cman_inspect_member partial;
+	struct cman_inspect_member open_rec; /* struct tls_sw_context_tx */
+	struct cman_inspect_member tx_list;
+	struct cman_inspect_member open_size; /* struct tls_rec: bytes of content */
+	struct cman_inspect_member rx_list;   /* struct tls_sw_context_rx */
+	struct cman_inspect_member copy_mode;
+	struct cman_inspect_member anchor;
+};
+
+enum cman_inspect_raw_flag {
+	CMAN_INSPECT_RAW_FOUND = 0x01,
+	CMAN_INSPECT_RAW_TLS = 0x02,	/* both ways, in software */
+	CMAN_INSPECT_RAW_TLS_TX = 0x04, /* this way has keys, wherever they work */
+	CMAN_INSPECT_RAW_TLS_RX = 0x08,
+	CMAN_INSPECT_RAW_OPEN = 0x10,	 /* a record is open (MSG_MORE) */
+	CMAN_INSPECT_RAW_PARTIAL = 0x20, /* of a sealed record TCP has only a part */
+	CMAN_INSPECT_RAW_SEALED = 0x40, /* sealed records, or some being sealed, that TCP has not */
+	CMAN_INSPECT_RAW_COPIED = 0x80, /* held[] was taken out of the receive queue */
+	CMAN_INSPECT_RAW_GAP = 0x100,	/* sequence numbers do not follow each other */
+	CMAN_INSPECT_RAW_FAULT = 0x200, /* not readable */
+	CMAN_INSPECT_RAW_TOO_MANY = 0x400, /* pieces */
+};
+
+struct cman_inspect_raw_value {
+	/* user space */
+	struct cman_inspect_key key;
+	struct cman_inspect_layout layout;
+	__u64 from; /* the first byte to copy, of those that lie in a row as below */
+	/* the program */
+	__u32 flags;
+	__u32 state;
+	__u32 snd_una;
+	__u32 write_seq;
+	__u32 rcv_nxt;
+	__u32 copied_seq;
+	__u64 plain;   /* bytes that were decrypted and not read */
+	__u64 held;    /* end of: what the record parser has taken out of the receive queue */
+	__u64 in_end;  /* end of: the receive queue from copied_seq */
+	__u64 out_end; /* end of: sent and not acknowledged, then not sent */
+	/* the program's own, where it is */
+	__u64 vmemmap;
+	__u64 page_offset;
+	__u64 position;
+	__u64 top;
+	__u64 part;
+	__u64 list;
+	__s32 frag;
+	__u32 at;
+	__u32 skip;
+	__u32 sequence;
+	__u32 numbered;
+	__u32 tree;
+	__u8 bytes[CMAN_INSPECT_WINDOW + CMAN_INSPECT_PIECE];
+};
+
 _Static_assert(CMAN_INSPECT_OPTIONS <= 64, "one bit an option");
 _Static_assert(sizeof(struct cman_inspect_key) == 48, "shared layout");
+_Static_assert(sizeof(struct cman_inspect_raw_value) % 8 == 0, "shared layout");
 _Static_assert(sizeof(struct cman_inspect_record) % 8 == 0, "stride of a mapped array");
 
 #endif

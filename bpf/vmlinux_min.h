@@ -176,16 +176,6 @@ struct iphdr {
 	__u8 ihl : 4, version : 4;
 #else
 	__u8 version : 4, ihl : 4;
-	/* members are found by name when it is loaded */
-	struct sock;
-	struct tcp_congestion_ops {
-		void (*init)(struct sock *sk);
-		__u32 (*ssthresh)(struct sock *sk);
-		__u32 (*undo_cwnd)(struct sock *sk);
-		void (*cong_avoid)(struct sock *sk, __u32 ack, __u32 acked);
-		char name[16];
-	};
-
 #endif
 	__u8 tos;
 	__be16 tot_len;

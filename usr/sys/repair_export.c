@@ -24,6 +24,15 @@
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+/* linux/tls.h */
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+#define TLS_TX_KEY 1
+#define TLS_RX_KEY 2
 #ifndef TCP_AO_INFO
 #define TCP_AO_INFO 40 /* Linux 6.7 */
 #endif
@@ -76,10 +85,41 @@ static int check_urgent(int fd, const char **why)
 	return cman_repair_fail(why, -EBUSY, "urgent data is under way");
 }
 
-/* What can change from one moment to the next, and costs little to ask. */
-static int check_quick(int fd, int want_repair, struct tcp_info *ret_info, const char **why)
+/* Who reads the queues: we, or the caller, below an upper layer protocol. */
+enum reading { BY_PEEK, RAW };
+
+static bool has_tls_key(int fd, int way)
+{
+	uint16_t info[2];
+
+	return cman_repair_get(fd, SOL_TLS, way, info, sizeof(info)) == 0;
+}
+
+/* Kernel TLS without keys is like none; with one key it can be read neither way. */
+static int check_ulp(int fd, enum reading reading, int state, const char **why)
 {
 	char ulp[16] = "";
+	int err = cman_repair_get(fd, IPPROTO_TCP, TCP_ULP, ulp, sizeof(ulp)), keys = 0;
+
+	if (err && err != -ENOPROTOOPT)
+		return cman_repair_fail(why, err, "TCP_ULP");
+	if (ulp[0] && strcmp(ulp, "tls") != 0)
+		return cman_repair_fail(why, -EOPNOTSUPP, "it has an upper layer protocol");
+	if (ulp[0])
+		keys = has_tls_key(fd, TLS_TX_KEY) + has_tls_key(fd, TLS_RX_KEY);
+	if (reading == BY_PEEK)
+		return keys ? cman_repair_fail(why, -EOPNOTSUPP, "it has kernel TLS") : 0;
+	if (keys != 2)
+		return cman_repair_fail(why, -EOPNOTSUPP, "it has no kernel TLS, or only one way");
+	if (state != ESTABLISHED)
+		return cman_repair_fail(why, -EOPNOTSUPP, "it has kernel TLS and is half-closed");
+	return 0;
+}
+
+/* What can change from one moment to the next, and costs little to ask. */
+static int check_quick(int fd, int want_repair, enum reading reading, struct tcp_info *ret_info,
+		       const char **why)
+{
 	int protocol, repair, err;
 
 	err = cman_repair_get(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof(protocol));
@@ -104,14 +144,9 @@ static int check_quick(int fd, int want_repair, struct tcp_info *ret_info, const
 	err = check_state(ret_info->tcpi_state, why);
 	if (err)
 		return err;
-	err = cman_repair_get(fd, IPPROTO_TCP, TCP_ULP, ulp, sizeof(ulp));
-	if (err && err != -ENOPROTOOPT)
-		return cman_repair_fail(why, err, "TCP_ULP");
-	if (!err && ulp[0])
-		return cman_repair_fail(why, -EOPNOTSUPP,
-					strcmp(ulp, "tls") == 0 ? "it has kernel TLS" :
-								  "it has an upper layer protocol");
-	return check_urgent(fd, why);
+	err = check_ulp(fd, reading, ret_info->tcpi_state, why);
+	/* asking an upper layer protocol for urgent data would be a peek; export_raw() sees it */
+	return err || reading == RAW ? err : check_urgent(fd, why);
 }
 
 /* May we, and can this kernel? Asked of a socket of our own, which is not connected to anything. */
@@ -262,10 +297,10 @@ static int check_filter(int fd, const char **why)
 	return 0;
 }
 
-int cman_repair_check(int fd, const char **why)
+static int check(int fd, enum reading reading, const char **why)
 {
 	struct tcp_info info;
-	int err = check_quick(fd, 0, &info, why);
+	int err = check_quick(fd, 0, reading, &info, why);
 
 	if (!err)
 		err = check_permission(why);
@@ -276,6 +311,16 @@ int cman_repair_check(int fd, const char **why)
 	if (!err)
 		err = check_ao(fd, why);
 	return err;
+}
+
+int cman_repair_check(int fd, const char **why)
+{
+	return check(fd, BY_PEEK, why);
+}
+
+int cman_repair_check_raw(int fd, const char **why)
+{
+	return check(fd, RAW, why);
 }
 
 /* --- the image */
@@ -426,12 +471,12 @@ static bool peeks_at_offset(const struct cman_repair_image *image)
 	       image->option[CMAN_REPAIR_PEEK_OFF] >= 0;
 }
 
-int cman_repair_freeze(int fd, struct cman_repair_image *image, const char **why)
+static int freeze(int fd, struct cman_repair_image *image, enum reading reading, const char **why)
 {
 	struct tcp_info info;
 	int err;
 
-	err = check_quick(fd, 0, &info, why);
+	err = check_quick(fd, 0, reading, &info, why);
 	if (err)
 		return err;
 	if (!image->described) {
@@ -460,6 +505,16 @@ int cman_repair_freeze(int fd, struct cman_repair_image *image, const char **why
 err_thaw:
 	cman_repair_thaw(fd, image, NULL);
 	return err;
+}
+
+int cman_repair_freeze(int fd, struct cman_repair_image *image, const char **why)
+{
+	return freeze(fd, image, BY_PEEK, why);
+}
+
+int cman_repair_freeze_raw(int fd, struct cman_repair_image *image, const char **why)
+{
+	return freeze(fd, image, RAW, why);
 }
 
 static int ask_length(int fd, unsigned long request, size_t *ret_len)
@@ -520,7 +575,8 @@ static int unread_length(int fd, const struct cman_repair_image *image, size_t *
 	return err;
 }
 
-static int export_received(int fd, struct cman_repair_image *image, const char **why)
+static int export_received(int fd, struct cman_repair_image *image, enum reading reading,
+			   size_t held, const char **why)
 {
 	uint32_t seq;
 	size_t len = 0;
@@ -534,11 +590,20 @@ static int export_received(int fd, struct cman_repair_image *image, const char *
 		err = cman_repair_get(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &seq, sizeof(seq));
 	if (err)
 		return cman_repair_fail(why, err, "sequence number received");
-	err = peek(fd, &image->in, len);
+	if (reading == BY_PEEK)
+		err = peek(fd, &image->in, len);
+	else if (image->in.len != held + len)
+		err = -EAGAIN;
 	if (err)
 		return cman_repair_fail(why, err, "receive queue");
-	image->recv_seq = seq - image->peer_fin - (uint32_t)len;
+	image->recv_seq = seq - image->peer_fin - (uint32_t)image->in.len;
 	return 0;
+}
+
+static void keep_end(struct cman_repair_queue *queue, size_t len)
+{
+	memmove(queue->data, queue->data + (queue->len - len), len);
+	queue->len = len;
 }
 
 /*
@@ -561,12 +626,13 @@ static int peek_unacked(int fd, struct cman_repair_queue *out, size_t len)
 		return -errno;
 	if (n < (ssize_t)len)
 		return -EAGAIN;
-	memmove(out->data, out->data + ((size_t)n - len), len);
-	out->len = len;
+	out->len = (size_t)n;
+	keep_end(out, len);
 	return 0;
 }
 
-static int export_sent(int fd, struct cman_repair_image *image, const char **why)
+static int export_sent(int fd, struct cman_repair_image *image, enum reading reading,
+		       const char **why)
 {
 	size_t unacked = 0, unsent = 0;
 	uint32_t seq;
@@ -594,7 +660,12 @@ static int export_sent(int fd, struct cman_repair_image *image, const char **why
 		unacked -= image->fin;
 		unsent -= image->fin && unsent;
 	}
-	err = peek_unacked(fd, &image->out, unacked);
+	if (reading == BY_PEEK)
+		err = peek_unacked(fd, &image->out, unacked);
+	else if (image->out.len < unacked)
+		err = -EAGAIN;
+	else if (image->out.len)
+		keep_end(&image->out, unacked);
 	if (err)
 		return cman_repair_fail(why, err, "send queue");
 	image->unsent = unsent;
@@ -611,17 +682,18 @@ static void fins_of_state(struct cman_repair_image *image)
 }
 
 /* -EAGAIN: something came in meanwhile */
-static int export_once(int fd, struct cman_repair_image *image, const char **why)
+static int export_once(int fd, struct cman_repair_image *image, enum reading reading, size_t held,
+		       const char **why)
 {
 	struct tcp_repair_window window;
 	struct tcp_info info;
 	int err, mss;
 
 	fins_of_state(image);
-	err = export_received(fd, image, why);
+	err = export_received(fd, image, reading, held, why);
 	if (err)
 		return err;
-	err = export_sent(fd, image, why);
+	err = export_sent(fd, image, reading, why);
 	if (err)
 		return err;
 	err = cman_repair_get(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof(mss));
@@ -662,10 +734,24 @@ int cman_repair_export(int fd, struct cman_repair_image *image, const char **why
 	if (!image->frozen)
 		return cman_repair_fail(why, -EINVAL, "it is not frozen");
 	for (int i = 0; i < EXPORT_TRIES && err == -EAGAIN; i++)
-		err = export_once(fd, image, why);
+		err = export_once(fd, image, BY_PEEK, 0, why);
 	if (err == -EAGAIN)
 		return cman_repair_fail(why, -EBUSY,
 					"its queues do not stand still, or hold urgent data");
+	return err;
+}
+
+int cman_repair_export_raw(int fd, struct cman_repair_image *image, size_t held, const char **why)
+{
+	int err;
+
+	if (!image->frozen || held > image->in.len)
+		return cman_repair_fail(why, -EINVAL,
+					"it is not frozen, or its bytes are not read");
+	err = export_once(fd, image, RAW, held, why);
+	if (err == -EAGAIN)
+		return cman_repair_fail(why, -EBUSY,
+					"its queues are not what was read, or hold urgent data");
 	return err;
 }
 
@@ -675,7 +761,7 @@ int cman_repair_export(int fd, struct cman_repair_image *image, const char **why
 static int freeze_rest(int fd, struct cman_repair_image *image, const char **why)
 {
 	struct tcp_info info;
-	int err = check_quick(fd, TCP_REPAIR_ON, &info, why);
+	int err = check_quick(fd, TCP_REPAIR_ON, BY_PEEK, &info, why);
 
 	if (err)
 		return err;
@@ -847,8 +933,17 @@ int cman_repair_thaw(int fd, struct cman_repair_image *image, const char **why)
 }
 
 /*
+ * A connection that cannot be ended in silence before its last descriptor is closed is hidden: neither
+ * a packet from elsewhere nor another socket with its addresses finds one that is bound to lo.
+ */
+static int hide(int fd)
+{
+	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2) < 0 ? -errno : 0;
+}
+
+/*
  * connect(AF_UNSPEC) and not just close(): a duplicate of the descriptor would keep the old
- * connection alive.
+ * connection alive. Kernel TLS refuses that (since 6.15 and its stable siblings).
  */
 int cman_repair_close(int fd, const char **why)
 {
@@ -861,9 +956,9 @@ int cman_repair_close(int fd, const char **why)
 	if (!repair)
 		return cman_repair_fail(why, -EPERM, "it is not in repair");
 	if (connect(fd, &nowhere, sizeof(nowhere)) < 0)
-		err = cman_repair_fail(why, -errno, "disconnect");
+		err = errno == EOPNOTSUPP ? hide(fd) : -errno;
 	close(fd);
-	return err;
+	return err ? cman_repair_fail(why, err, "disconnect") : 0;
 }
 
 int cman_repair_abort(int fd, const char **why)

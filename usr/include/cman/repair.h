@@ -360,6 +360,24 @@ struct cman_repair_defaults {
 };
 
 /*
+ * --- Sockets with kernel TLS
+ *
+ * A peek at their queues would decrypt. So the caller, who knows how to read below (cman does it with a
+ * BPF program), reads the queues himself, and puts back what makes the new socket one with kernel TLS:
+ *
+ *	check()        check_raw()
+ *	freeze()       freeze_raw()
+ *	               - image->in and image->out are filled in, see export_raw(); the keys are read -
+ *	export()       export_raw()
+ *	close()        close()
+ *	import(), release()
+ *	               - the keys are given to the new socket, before its guard opens -
+ *
+ * The new socket has none of it until then: release() sends unsent bytes as they are in the image.
+ * Only in ESTABLISHED: the kernel takes keys in no other state.
+ */
+
+/*
  * How release() gives a segment to this host's kernel as if it had come from the network: a
  * complete IPv4 or IPv6 packet. 0 or -errno. For programs without CAP_NET_RAW, which may have a
  * tun device instead.
@@ -401,6 +419,18 @@ int cman_repair_hold(int fd, struct cman_repair_image *image, const char **why);
 int cman_repair_export_known(int fd, struct cman_repair_image *image,
 			     const struct cman_repair_state *state, const char **why);
 
+/* As check() and freeze(), for a socket with kernel TLS and for no other. */
+int cman_repair_check_raw(int fd, const char **why);
+int cman_repair_freeze_raw(int fd, struct cman_repair_image *image, const char **why);
+
+/*
+ * As export() after freeze_raw(). image->in (cman_repair_reserve()) has the raw bytes of the receive queue,
+ * and before them @held bytes that are not in it any more: the upper layer took them out and has not
+ * used them. image->out ends with the raw bytes of the send queue; what was acknowledged meanwhile is cut
+ * off at its beginning. -EBUSY: they are not what the kernel has: read them again.
+ */
+int cman_repair_export_raw(int fd, struct cman_repair_image *image, size_t held, const char **why);
+
 /*
  * Out of repair: the connection goes on in the old socket. Unsent bytes that the kernel took for
  * sent after export() (its pacing timer may do that) are repeated by its probe or timeout.
@@ -409,7 +439,9 @@ int cman_repair_thaw(int fd, struct cman_repair_image *image, const char **why);
 
 /*
  * The end of a socket in repair: no FIN, no RST, for all descriptors of it; @fd is closed
- * whatever is returned. -EPERM: @fd is not in repair, and nothing was done, not even closed.
+ * whatever is returned. -EPERM: @fd is not in repair, and nothing was done, not even closed. A socket
+ * with kernel TLS that cannot be disconnected stays while it has other descriptors, in repair, where
+ * neither packets nor a new socket with its addresses meet it (it is bound to the device lo).
  */
 int cman_repair_close(int fd, const char **why);
 
