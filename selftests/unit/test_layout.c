@@ -141,7 +141,7 @@ static const struct {
 	FIELD(cman_listener, service, 54),
 	FIELD(cman_listener, used, 56),
 	FIELD(cman_listener, tls, 60),
-	SIZE(cman_instance, 16528),
+	SIZE(cman_instance, 16544),
 	FIELD(cman_instance, abi, 0),
 	FIELD(cman_instance, state, 4),
 	FIELD(cman_instance, alias, 8),

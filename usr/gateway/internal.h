@@ -12,6 +12,7 @@
  *	tls.c	   sessions with TLS: what all of it shares
  *	tls_shake.c  their handshakes
  *	tls_relay.c  moving bytes through the record engine
+ *	tls_kernel.c  the same when the kernel carries the records
  *	orders.c   the manager's mailbox: the gateway's half of a handover
  *
  * Nothing in struct gateway outlives the process, and nothing of a session lives only here: what
@@ -216,6 +217,17 @@ bool gw_tls_listener(const struct gateway *g, uint32_t listener);
 bool gw_tls_service(const struct gateway *g, uint32_t service);
 /* NULL: its credentials are not there (yet). */
 struct cman_tls_context *gw_tls_context(struct gateway *g, enum leg leg, uint32_t index);
+/* enum cman_tls_engine that its credentials ask for; NONE: auto. */
+uint8_t gw_tls_engine(const struct gateway *g, enum leg leg, uint32_t index);
+/* Does that leg of the session have TLS? */
+bool gw_has_tls(const struct cman_slot *s, enum leg leg);
+/* A direction ended without close_notify: counted once. */
+void gw_tls_truncated(struct gateway *g, uint32_t i, int dir);
+/* All from leg A is written: passes the end on to leg B. @truncated: or later, see gw_tls_tick(). */
+void gw_tls_end(struct gateway *g, uint32_t i, int dir, bool truncated);
+/* The next secret of one way of a leg, in @next; *ret_next: of it. 0 or -errno. */
+int gw_tls_next_secret(struct gateway *g, uint32_t i, enum leg leg, int way,
+		       struct cman_tls_commit *next);
 /* Other credentials may be there: contexts are made anew when one is needed. */
 void gw_tls_reload(struct gateway *g);
 /* NULL: no memory. */
@@ -252,6 +264,18 @@ void gw_tls_shake_check(struct gateway *g, uint32_t i);
 void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy);
 /* One direction, from the counters of both legs: what is in in[] and out[]. 0 or -errno. */
 int gw_tls_recover(struct gateway *g, uint32_t i, int dir, const struct cman_leg legs[2]);
+
+/* tls_kernel.c */
+
+/*
+ * The handshakes are over and nothing was read since: gives the keys to the kernel, if it takes them and
+ * the configuration lets it. 0; -EOPNOTSUPP: the record engine is to do it; else the session cannot go on.
+ */
+int gw_ktls_attach(struct gateway *g, uint32_t i);
+/* As gw_pump(). */
+void gw_ktls_pump(struct gateway *g, uint32_t i, int dir);
+/* What a predecessor has left of a KeyUpdate. 0 or -errno. */
+int gw_ktls_recover(struct gateway *g, uint32_t i);
 
 /* pipes.c */
 uint32_t gw_pipe_get(struct gateway *g); /* a clean pipe's number, or NO_SLOT */

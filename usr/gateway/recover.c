@@ -39,6 +39,21 @@ static void lost(struct gateway *g, uint32_t i, const char *why, int err)
 	gw_reset(g, i);
 }
 
+/* The sockets count ciphertext; the pipe knows. */
+static int ktls_between(struct gateway *g, const struct cman_slot *s, int dir,
+			struct cman_between *ret)
+{
+	uint32_t bound = s->bound[dir];
+	int pending = 0;
+
+	if ((bound & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE &&
+	    ioctl(g->env->pipes[bound & CMAN_BOUND_INDEX].rfd, FIONREAD, &pending) < 0)
+		return -EILSEQ;
+	ret->remain = (uint32_t)pending;
+	ret->read = s->flow[dir].position + ret->remain;
+	return 0;
+}
+
 /* One direction: what is bound, what remains of it. 0 or -EILSEQ. */
 static int recover_flow(struct gateway *g, uint32_t i, int dir, const struct cman_leg legs[2])
 {
@@ -49,7 +64,9 @@ static int recover_flow(struct gateway *g, uint32_t i, int dir, const struct cma
 	uint32_t bound = s->bound[dir], number = bound & CMAN_BOUND_INDEX;
 	bool pipe = (bound & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE;
 	struct cman_between between;
-	int err = cman_flow_between(&s->flow[dir], bound, from, to, &between);
+	int err = (s->tls & CMAN_SLOT_TLS_KERNEL) ?
+			  ktls_between(g, s, dir, &between) :
+			  cman_flow_between(&s->flow[dir], bound, from, to, &between);
 
 	if (err)
 		return err;
@@ -131,11 +148,16 @@ void gw_recover_slot(struct gateway *g, uint32_t i)
 		gw_reset(g, i);
 		return;
 	}
+	if ((s->tls & CMAN_SLOT_TLS_KERNEL) && (gw_tls_memory(g) || gw_ktls_recover(g, i))) {
+		lost(g, i, "its keys are not those of the kernel", 0);
+		return;
+	}
 	for (int dir = 0; dir < 2; dir++) {
 		/* the kernel has what is in between */
 		if ((s->flags & CMAN_SLOT_SPLICED) && !s->bound[dir])
 			continue;
-		err = s->tls ? gw_tls_recover(g, i, dir, legs) : recover_flow(g, i, dir, legs);
+		err = s->tls && !(s->tls & CMAN_SLOT_TLS_KERNEL) ? gw_tls_recover(g, i, dir, legs) :
+								   recover_flow(g, i, dir, legs);
 		if (!err)
 			continue;
 		if (legs[0].tcp_state == TCP_CLOSE || legs[1].tcp_state == TCP_CLOSE)

@@ -157,6 +157,10 @@ void gw_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 	uint8_t eof = dir == CMAN_UP ? CMAN_EOF_UP : CMAN_EOF_DOWN;
 	ssize_t moved = 0;
 
+	if (s->tls & CMAN_SLOT_TLS_KERNEL) {
+		gw_ktls_pump(g, i, dir);
+		return;
+	}
 	if (s->tls) {
 		gw_tls_pump(g, i, dir, greedy);
 		return;

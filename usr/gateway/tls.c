@@ -4,10 +4,12 @@
  * first one is needed; the secret memory; and the private state of sessions, which idle ones do not have.
  */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "usr/gateway/internal.h"
 #include "usr/sys/credentials.h"
@@ -15,6 +17,7 @@
 #include "usr/sys/secret.h"
 #include "usr/tls/context.h"
 #include "usr/tls/handshake.h"
+#include "usr/tls/keys.h"
 #include "usr/tls/record.h"
 
 #define IDLE_S 2 /* without a byte: its ciphers and buffers are given back */
@@ -23,6 +26,7 @@ struct gw_contexts {
 	int fd; /* of the credentials that they were made from */
 	struct cman_tls_context *listener[CMAN_MAX_LISTENERS];
 	struct cman_tls_context *service[CMAN_MAX_SERVICES];
+	uint8_t listener_engine[CMAN_MAX_LISTENERS], service_engine[CMAN_MAX_SERVICES];
 };
 
 bool gw_tls_listener(const struct gateway *g, uint32_t listener)
@@ -89,6 +93,9 @@ static void load_contexts(struct gateway *g)
 		if (at && !*at && cman_tls_context_new(one, set.ticket_key, at, why, sizeof(why)))
 			cman_err("a tls block cannot be used", "%s=%u why=\"%s\"",
 				 one->server ? "listener" : "service", one->index, why);
+		if (at)
+			*(one->server ? &c->listener_engine[one->index] :
+					&c->service_engine[one->index]) = one->engine;
 	}
 	cman_credentials_free(&set);
 }
@@ -101,6 +108,14 @@ struct cman_tls_context *gw_tls_context(struct gateway *g, enum leg leg, uint32_
 	if (!g->contexts)
 		return NULL;
 	return *place(g->contexts, leg == LEG_CLIENT, index);
+}
+
+uint8_t gw_tls_engine(const struct gateway *g, enum leg leg, uint32_t index)
+{
+	if (!g->contexts)
+		return CMAN_TLS_USER;
+	return leg == LEG_CLIENT ? g->contexts->listener_engine[index] :
+				   g->contexts->service_engine[index];
 }
 
 /* ---- the secret memory ---- */
@@ -124,6 +139,66 @@ int gw_tls_memory(struct gateway *g)
 struct cman_tls_slot *gw_tls_slot(struct gateway *g, uint32_t i)
 {
 	return cman_tls_slot_at(g->secret, i);
+}
+
+int gw_tls_next_secret(struct gateway *g, uint32_t i, enum leg leg, int way,
+		       struct cman_tls_commit *next)
+{
+	struct cman_tls_slot *slot = gw_tls_slot(g, i);
+	struct cman_tls_number *n = &next->number[leg][way];
+	struct cman_tls_half half = { .epoch = n->epoch };
+	int err;
+
+	memcpy(half.secret, slot->secret[leg][way][n->epoch & 1], sizeof(half.secret));
+	err = cman_tls_keys_update(cman_tls_suite(slot->suite[leg]), &half, &half);
+	if (!err) {
+		memcpy(slot->secret[leg][way][half.epoch & 1], half.secret, sizeof(half.secret));
+		n->epoch = half.epoch;
+		n->seq = 0;
+	}
+	cman_secret_wipe(&half, sizeof(half));
+	return err;
+}
+
+/* ---- the end of a direction ---- */
+
+bool gw_has_tls(const struct cman_slot *s, enum leg leg)
+{
+	return s->tls & (leg == LEG_CLIENT ? CMAN_SLOT_TLS_CLIENT : CMAN_SLOT_TLS_SERVER);
+}
+
+void gw_tls_truncated(struct gateway *g, uint32_t i, int dir)
+{
+	struct gw_tls *t = gw_tls_get(g, i);
+
+	if (!t || t->truncated[dir])
+		return;
+	t->truncated[dir] = true;
+	g->cell->tls_truncated++;
+}
+
+void gw_tls_end(struct gateway *g, uint32_t i, int dir, bool truncated)
+{
+	struct cman_slot *s = slot_of(g, i);
+	enum leg to = dir == CMAN_UP ? LEG_SERVER : LEG_CLIENT;
+	uint8_t eof = dir == CMAN_UP ? CMAN_EOF_UP : CMAN_EOF_DOWN;
+	int outq = 0;
+
+	if (truncated && !gw_has_tls(s, to)) {
+		/* what came before the cut is delivered first, then the reset says that it was one */
+		if (ioctl(leg_fd(s, to), SIOCOUTQ, &outq) || !outq)
+			gw_reset(g, i);
+		return;
+	}
+	if (!((s->eof | eof) == (CMAN_EOF_UP | CMAN_EOF_DOWN) && !g->live[i].len[!dir]) &&
+	    shutdown(leg_fd(s, to), SHUT_WR) < 0 && errno != ENOTCONN) {
+		gw_reset(g, i);
+		return;
+	}
+	CMAN_CRASH(EOF_SHUTDOWN);
+	s->eof |= eof;
+	CMAN_CRASH(EOF_STORED);
+	gw_close_if_ended(g, i);
 }
 
 /* ---- private state ---- */
@@ -180,7 +255,7 @@ void gw_tls_tick(struct gateway *g)
 			continue;
 		for (int dir = 0; dir < 2; dir++)
 			if (g->tls[i] && g->tls[i]->truncated[dir])
-				gw_tls_pump(g, i, dir, true);
+				gw_pump(g, i, dir, true);
 		if (t != g->tls[i] || g->now_s - s->active_s < IDLE_S)
 			continue;
 		for (int dir = 0; dir < 2; dir++)

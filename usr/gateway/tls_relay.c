@@ -12,23 +12,21 @@
  * close_notify is a truncation: it reaches a leg with TLS as the same, and a leg without as a reset, once
  * all that came before has been acknowledged. Fatal alerts, bad records: the session is reset.
  */
+#include <assert.h>
 #include <errno.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "usr/core/session.h"
 #include "usr/gateway/internal.h"
 #include "usr/sys/log.h"
 #include "usr/sys/secret.h"
-#include "usr/tls/keys.h"
 #include "usr/tls/record.h"
 
 #define ROUNDS	      8
-#define CONTROL_ROOM  256 /* in out[], for an alert and a KeyUpdate */
-#define READ_MAX      (4 * CMAN_TLS_RECORD_MAX)
+#define CONTROL_ROOM  256	 /* in out[], for an alert and a KeyUpdate */
+#define READ_RECORDS  4		 /* with one call: as many of the longest as out[] takes at once */
 #define REKEY_RECORDS (1u << 23) /* of one key; less than RFC 8446, 5.5 allows */
 
 /* One transaction of one direction while it is made. */
@@ -48,11 +46,6 @@ struct turn {
 	uint8_t got_alert;
 	const char *why;
 };
-
-static bool has_tls(const struct cman_slot *s, enum leg leg)
-{
-	return s->tls & (leg == LEG_CLIENT ? CMAN_SLOT_TLS_CLIENT : CMAN_SLOT_TLS_SERVER);
-}
 
 /* ---- ciphers ---- */
 
@@ -78,35 +71,17 @@ static struct cman_tls_cipher *cipher_of(struct turn *u, enum leg leg, int way)
 	return *c;
 }
 
-/*
- * The next key of one way, in @next: the secret goes where the one before the present was, which nothing
- * needs any more.
- */
+/* The next key of one way, in @next. The secret goes where the one before the present was. */
 static int next_key(struct turn *u, enum leg leg, int way)
 {
-	struct cman_tls_number *n = &u->next->number[leg][way];
 	struct cman_tls_cipher **c = &u->t->cipher[leg][way];
-	struct cman_tls_half half, following;
-	int err;
 
-	cman_tls_slot_half(u->slot, leg, way, &half);
-	half.epoch = n->epoch;
-	memcpy(half.secret, u->slot->secret[leg][way][n->epoch & 1], sizeof(half.secret));
-	err = cman_tls_keys_update(cman_tls_suite(u->slot->suite[leg]), &half, &following);
-	if (!err) {
-		memcpy(u->slot->secret[leg][way][following.epoch & 1], following.secret,
-		       sizeof(following.secret));
-		n->epoch = following.epoch;
-		n->seq = 0;
-		if (*c) {
-			cman_tls_cipher_fini(*c);
-			free(*c);
-			*c = NULL;
-		}
+	if (*c) {
+		cman_tls_cipher_fini(*c);
+		free(*c);
+		*c = NULL;
 	}
-	cman_secret_wipe(&half, sizeof(half));
-	cman_secret_wipe(&following, sizeof(following));
-	return err;
+	return gw_tls_next_secret(u->g, u->i, leg, way, u->next);
 }
 
 /* ---- sealing ---- */
@@ -333,8 +308,8 @@ static void turn_init(struct turn *u, struct gateway *g, uint32_t i, int dir, st
 		.out = cman_tls_out(g->secret, g->nslots, i, dir),
 		.why = "",
 	};
-	u->tls_from = has_tls(s, u->from);
-	u->tls_to = has_tls(s, u->to);
+	u->tls_from = gw_has_tls(s, u->from);
+	u->tls_to = gw_has_tls(s, u->to);
 }
 
 /* out[] is empty: what comes next begins where W is. */
@@ -391,18 +366,31 @@ static int transform(struct turn *u)
 	return err;
 }
 
-/* The rest of a record moves to the front, so that the whole of it has room behind. */
+/*
+ * How many bytes the next read is for. What is there already, the beginning of a record, counts: so a read
+ * ends where the one before did, and the same number of whole records is there each time.
+ */
+static uint32_t wanted(const struct turn *u)
+{
+	uint32_t rest = u->t->in_len[u->dir] - cman_tls_now(u->slot)->flow[u->dir].in_used;
+
+	return u->tls_from ? READ_RECORDS * CMAN_TLS_RECORD_MAX - rest :
+			     READ_RECORDS * CMAN_TLS_PLAIN_MAX;
+}
+
+/* The rest of a record moves to the front, so that the next read has room behind. */
 static void compact(struct turn *u)
 {
 	struct cman_tls_position *p;
 	uint32_t rest;
 
-	if (CMAN_TLS_IN_SIZE - u->t->in_len[u->dir] >= CMAN_TLS_RECORD_MAX)
+	static_assert(CMAN_TLS_IN_SIZE >= (READ_RECORDS + 1) * CMAN_TLS_RECORD_MAX, "see below");
+	if (CMAN_TLS_IN_SIZE - u->t->in_len[u->dir] >= wanted(u))
 		return;
 	turn_begin(u);
 	p = &u->next->flow[u->dir];
 	rest = u->t->in_len[u->dir] - p->in_used;
-	/* less than a record, and behind the first three quarters: the two do not overlap */
+	/* less than a record, and behind more than one: the two do not overlap */
 	memcpy(u->in, u->in + p->in_used, rest);
 	p->in_base += p->in_used;
 	p->in_used = 0;
@@ -438,11 +426,9 @@ static int write_out(struct turn *u)
 static ssize_t read_in(struct turn *u, bool *ret_more)
 {
 	uint32_t *in_len = &u->t->in_len[u->dir];
-	uint32_t want = CMAN_TLS_IN_SIZE - *in_len;
+	uint32_t want = wanted(u);
 	ssize_t n;
 
-	if (want > READ_MAX)
-		want = READ_MAX;
 	do
 		n = recv(leg_fd(slot_of(u->g, u->i), u->from), u->in + *in_len, want, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
@@ -459,7 +445,7 @@ static ssize_t read_in(struct turn *u, bool *ret_more)
 static void failed(struct turn *u, int err)
 {
 	struct cman_slot *s = slot_of(u->g, u->i);
-	bool idle = !u->g->live[u->i].len[!u->dir] && has_tls(s, u->from);
+	bool idle = !u->g->live[u->i].len[!u->dir] && gw_has_tls(s, u->from);
 
 	u->g->cell->tls_broken++;
 	cman_info("a session with TLS cannot go on",
@@ -481,30 +467,6 @@ static void failed(struct turn *u, int err)
 	gw_reset(u->g, u->i);
 }
 
-/* Nothing more comes from A, and all is out. */
-static void end_direction(struct turn *u, bool truncated)
-{
-	struct cman_slot *s = slot_of(u->g, u->i);
-	uint8_t eof = u->dir == CMAN_UP ? CMAN_EOF_UP : CMAN_EOF_DOWN;
-	int outq = 0;
-
-	if (truncated && !u->tls_to) {
-		/* what came before the cut is delivered first, then the reset says that it was one */
-		if (ioctl(leg_fd(s, u->to), SIOCOUTQ, &outq) || !outq)
-			gw_reset(u->g, u->i);
-		return;
-	}
-	if (!((s->eof | eof) == (CMAN_EOF_UP | CMAN_EOF_DOWN) && !u->g->live[u->i].len[!u->dir]) &&
-	    shutdown(leg_fd(s, u->to), SHUT_WR) < 0 && errno != ENOTCONN) {
-		gw_reset(u->g, u->i);
-		return;
-	}
-	CMAN_CRASH(EOF_SHUTDOWN);
-	s->eof |= eof;
-	CMAN_CRASH(EOF_STORED);
-	gw_close_if_ended(u->g, u->i);
-}
-
 /* A's FIN. */
 static int at_eof(struct turn *u)
 {
@@ -520,10 +482,8 @@ static int at_eof(struct turn *u)
 			return err;
 		turn_commit(u);
 	}
-	if (u->tls_from && !u->t->truncated[u->dir]) {
-		u->t->truncated[u->dir] = true;
-		u->g->cell->tls_truncated++;
-	}
+	if (u->tls_from)
+		gw_tls_truncated(u->g, u->i, u->dir);
 	return 0;
 }
 
@@ -532,6 +492,13 @@ static bool is_over(const struct turn *u)
 {
 	return u->tls_from ? cman_tls_now(u->slot)->flags[u->from] & CMAN_TLS_CLOSE_RECEIVED :
 			     cman_tls_now(u->slot)->flags[u->to] & CMAN_TLS_CLOSE_SENT;
+}
+
+/* The last turn may have ended for want of room: what it has left in in[] gives no edge. */
+static bool was_full(const struct turn *u)
+{
+	return CMAN_TLS_OUT_SIZE - cman_tls_now(u->slot)->flow[u->dir].out_len <
+	       CMAN_TLS_RECORD_MAX + CONTROL_ROOM;
 }
 
 void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
@@ -566,7 +533,7 @@ void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 			return;
 		}
 		if (is_over(&u)) {
-			end_direction(&u, false);
+			gw_tls_end(g, i, dir, false);
 			return;
 		}
 		u.rekeyed = false;
@@ -594,7 +561,7 @@ void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 			}
 			if (g->live[i].len[dir])
 				continue;
-			end_direction(&u, u.tls_from); /* or later, see gw_tls_tick() */
+			gw_tls_end(g, i, dir, u.tls_from);
 			return;
 		}
 		err = transform(&u);
@@ -611,7 +578,7 @@ void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 			gw_reset(g, i);
 			return;
 		}
-		if (!greedy && !more && !u.rekeyed && !is_over(&u))
+		if (!greedy && !more && !u.rekeyed && !was_full(&u) && !is_over(&u))
 			return;
 	}
 	gw_queue(g, i, 1u << dir);

@@ -251,6 +251,12 @@ static void relay(struct gateway *g, uint32_t i)
 		c->flow[dir].out_base = t->written[!from];
 		t->in_len[dir] = 0;
 	}
+	if (gw_ktls_attach(g, i) == -EIO) {
+		count_failure(g, CMAN_TLS_FAIL_INTERNAL);
+		log_failure(g, i, LEG_SERVER, "the kernel takes the keys of one leg only");
+		gw_reset(g, i);
+		return;
+	}
 	CMAN_CRASH(TLS_STORED);
 	for (int leg = 0; leg < 2; leg++) {
 		cman_tls_handshake_free(t->shake[leg]);

@@ -2,7 +2,8 @@
 /*
  * The files that keep the images of batches on their way: RUN_DIR/NAME/images/BATCH, root only, on
  * the run directory's tmpfs. Written whole before the first socket is closed: a crash leaves either
- * the sockets, or the file. No fsync: a reboot takes the sockets anyway.
+ * the sockets, or the file. No fsync: a reboot takes the sockets anyway. Those of sessions with TLS
+ * are secret: a file is overwritten when it goes, after its name, so that a crash leaves all or nothing.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "usr/manager/repair.h"
+#include "usr/sys/secret.h"
 
 static char *path_of(struct manager *m, const char *name, uint64_t batch, char *buf, size_t size)
 {
@@ -21,6 +23,31 @@ static char *path_of(struct manager *m, const char *name, uint64_t batch, char *
 
 	snprintf(file, sizeof(file), "images/%016llx", (unsigned long long)batch);
 	return rundir_path(m, name, file, buf, size);
+}
+
+/* Removes a file and its bytes. */
+static void shred(int dir, const char *path)
+{
+	static const uint8_t zeros[16384];
+	int fd = openat(dir, path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	off_t at = 0;
+	ssize_t n;
+
+	unlinkat(dir, path, 0);
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) < 0)
+		st.st_size = 0;
+	for (; at < st.st_size; at += n) {
+		off_t left = st.st_size - at;
+
+		n = pwrite(fd, zeros, left < (off_t)sizeof(zeros) ? (size_t)left : sizeof(zeros),
+			   at);
+		if (n <= 0)
+			break;
+	}
+	close(fd);
 }
 
 static int write_all(int fd, const uint8_t *data, size_t len)
@@ -48,13 +75,14 @@ int images_write(struct manager *m, uint64_t batch, const uint8_t *data, size_t 
 	if (mkdir(folder, 0700) < 0 && errno != EEXIST)
 		return -errno;
 	path_of(m, m->name, batch, path, sizeof(path));
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	shred(AT_FDCWD, path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	err = write_all(fd, data, len);
 	close(fd);
 	if (err)
-		unlink(path);
+		shred(AT_FDCWD, path);
 	return err;
 }
 
@@ -63,7 +91,7 @@ void images_remove(struct manager *m, uint64_t batch)
 	char path[256];
 
 	rundir_refresh(m);
-	unlink(path_of(m, m->name, batch, path, sizeof(path)));
+	shred(AT_FDCWD, path_of(m, m->name, batch, path, sizeof(path)));
 }
 
 static int read_all(const char *path, uint8_t **ret_data, size_t *ret_len)
@@ -96,6 +124,7 @@ static int read_all(const char *path, uint8_t **ret_data, size_t *ret_len)
 	if (!data)
 		return -ENOMEM;
 	if (err) {
+		cman_secret_wipe(data, used);
 		free(data);
 		return err;
 	}
@@ -135,6 +164,6 @@ void images_sweep(struct manager *m)
 		return;
 	while ((e = readdir(d)))
 		if (e->d_name[0] != '.' && !is_wanted(m, strtoull(e->d_name, NULL, 16)))
-			unlinkat(dirfd(d), e->d_name, 0);
+			shred(dirfd(d), e->d_name);
 	closedir(d);
 }

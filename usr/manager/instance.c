@@ -17,6 +17,7 @@
 
 #include "usr/sys/crash.h"
 #include "usr/sys/hold.h"
+#include "usr/sys/ktls.h"
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
 #include "usr/sys/steer.h"
@@ -111,6 +112,9 @@ static void fill_instance(struct manager *m)
 	in->started_ns = cman_now_ns();
 	in->manager_pid = (uint32_t)getpid();
 	in->id_base = new_id_base();
+	in->ktls[0] = cman_ktls_probe(CMAN_TLS_1_2);
+	in->ktls[1] = cman_ktls_probe(CMAN_TLS_1_3);
+	in->ktls_rekey = in->ktls[1] && cman_ktls_can_rekey();
 	in->state = CMAN_STARTING;
 	in->accepting = 1;
 }

@@ -17,6 +17,7 @@
 
 #include "usr/sys/log.h"
 #include "usr/sys/proc.h"
+#include "usr/sys/secret.h"
 
 #define STREAM_MAX \
 	((size_t)1 << 30) /* bytes of one batch: what usr/core/image.h takes by default */
@@ -141,6 +142,30 @@ bool peer_kill(struct peer *p)
 	return p->pidfd >= 0 && !syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
 }
 
+/* Images hold the secrets of sessions with TLS. */
+static void stream_free(struct peer *p)
+{
+	cman_secret_wipe(p->stream.data, p->stream.used);
+	free(p->stream.data);
+	memset(&p->stream, 0, sizeof(p->stream));
+}
+
+/* Room for @size bytes; realloc() would leave a copy behind. */
+static int stream_grow(struct peer *p, size_t size)
+{
+	uint8_t *more = malloc(size);
+
+	if (!more)
+		return -ENOMEM;
+	if (p->stream.used)
+		memcpy(more, p->stream.data, p->stream.used);
+	cman_secret_wipe(p->stream.data, p->stream.used);
+	free(p->stream.data);
+	p->stream.data = more;
+	p->stream.size = size;
+	return 0;
+}
+
 void peer_fini(struct peer *p)
 {
 	peer_close(p);
@@ -154,8 +179,7 @@ void peer_fini(struct peer *p)
 	p->journal.fd = -1;
 	free(p->remote);
 	p->remote = NULL;
-	free(p->stream.data);
-	memset(&p->stream, 0, sizeof(p->stream));
+	stream_free(p);
 }
 
 int peer_collect(struct peer *p, const struct cman_frame *f)
@@ -168,19 +192,12 @@ int peer_collect(struct peer *p, const struct cman_frame *f)
 	    cman_frame_bytes(f, CMAN_TAG_CHUNK, &chunk, &n))
 		return -EBADMSG;
 	if (batch != p->stream.batch)
-		p->stream.used = 0;
+		stream_free(p);
 	p->stream.batch = batch;
 	if (p->stream.used + n > STREAM_MAX)
 		return -EMSGSIZE;
-	if (p->stream.used + n > p->stream.size) {
-		size_t size = (p->stream.used + n) * 2;
-		uint8_t *more = realloc(p->stream.data, size);
-
-		if (!more)
-			return -ENOMEM;
-		p->stream.data = more;
-		p->stream.size = size;
-	}
+	if (p->stream.used + n > p->stream.size && stream_grow(p, (p->stream.used + n) * 2))
+		return -ENOMEM;
 	memcpy(p->stream.data + p->stream.used, chunk, n);
 	p->stream.used += n;
 	return 0;

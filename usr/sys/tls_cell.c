@@ -128,6 +128,9 @@ int cman_tls_slot_export(uint8_t *memory, uint32_t nslots, uint32_t slot, const 
 		cman_tls_slot_leg(t, leg, &ret->leg[leg]);
 	memcpy(ret->sni, t->sni, strnlen(t->sni, sizeof(t->sni)));
 	memcpy(ret->alpn, t->alpn, strnlen(t->alpn, sizeof(t->alpn)));
+	/* with the kernel's engine nothing is here: sockets and pipes have it */
+	if (t->engine[0] == CMAN_TLS_KERNEL || t->engine[1] == CMAN_TLS_KERNEL)
+		return 0;
 	for (int dir = 0; dir < 2; dir++) {
 		const struct cman_tls_position *p = &now->flow[dir];
 		struct cman_tls_flow *flow = &ret->flow[dir];
