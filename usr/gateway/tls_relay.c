@@ -40,7 +40,7 @@ struct turn {
 	struct cman_tls_commit *next; /* what will hold */
 	uint8_t *in, *out;
 	uint64_t content; /* bytes that were opened, or sealed */
-	bool rekeyed;	  /* to open: the secret before the present one is gone */
+	bool again;	  /* there is more in in[] that could be opened or sealed */
 	bool tls_from, tls_to;
 	uint8_t alert; /* after an error: for the leg that it came from */
 	uint8_t got_alert;
@@ -185,10 +185,10 @@ static int take_handshake(struct turn *u, const uint8_t *data, size_t len)
 		return 0;
 	case CMAN_TLS_POST_UPDATE_REQUESTED:
 		*flags |= CMAN_TLS_UPDATE_OWED;
-		u->rekeyed = true;
+		u->again = true;
 		return next_key(u, u->from, CMAN_TLS_RX);
 	case CMAN_TLS_POST_UPDATE:
-		u->rekeyed = true;
+		u->again = true;
 		return next_key(u, u->from, CMAN_TLS_RX);
 	case CMAN_TLS_POST_RENEGOTIATE:
 		*flags |= CMAN_TLS_REFUSAL_OWED;
@@ -253,8 +253,7 @@ static int open_all(struct turn *u)
 	uint32_t in_len = u->t->in_len[u->dir];
 	int err = 0;
 
-	/* one new key at a time: the one that holds must stay until the commit */
-	while (!err && !u->rekeyed && room(u) >= CMAN_TLS_RECORD_MAX + CONTROL_ROOM &&
+	while (!err && room(u) >= CMAN_TLS_RECORD_MAX + CONTROL_ROOM &&
 	       !(u->next->flags[u->from] & CMAN_TLS_CLOSE_RECEIVED)) {
 		const uint8_t *record = u->in + p->in_used;
 		int len = cman_tls_record_look(record, in_len - p->in_used, NULL);
@@ -267,7 +266,11 @@ static int open_all(struct turn *u)
 			return 0;
 		err = open_record(u, record, (size_t)len);
 		p->in_used += (uint32_t)len;
+		/* one new key at a time: the one that holds must stay until the commit */
+		if (u->again)
+			return err;
 	}
+	u->again = true;
 	if (u->next->flags[u->from] & CMAN_TLS_CLOSE_RECEIVED)
 		p->in_used = in_len; /* what follows does not count (RFC 8446, 6.1) */
 	return err;
@@ -287,6 +290,7 @@ static int seal_all(struct turn *u)
 		err = put(u, CMAN_TLS_DATA, u->in + p->in_used, n);
 		p->in_used += n;
 	}
+	u->again = p->in_used < in_len;
 	return err;
 }
 
@@ -494,13 +498,6 @@ static bool is_over(const struct turn *u)
 			     cman_tls_now(u->slot)->flags[u->to] & CMAN_TLS_CLOSE_SENT;
 }
 
-/* The last turn may have ended for want of room: what it has left in in[] gives no edge. */
-static bool was_full(const struct turn *u)
-{
-	return CMAN_TLS_OUT_SIZE - cman_tls_now(u->slot)->flow[u->dir].out_len <
-	       CMAN_TLS_RECORD_MAX + CONTROL_ROOM;
-}
-
 void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 {
 	struct cman_slot *s = slot_of(g, i);
@@ -536,13 +533,13 @@ void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 			gw_tls_end(g, i, dir, false);
 			return;
 		}
-		u.rekeyed = false;
+		u.again = false;
 		err = transform(&u);
 		if (err) {
 			failed(&u, err);
 			return;
 		}
-		if (g->live[i].len[dir] || u.rekeyed || is_over(&u))
+		if (g->live[i].len[dir] || u.again || is_over(&u))
 			continue;
 		compact(&u);
 		n = read_in(&u, &more);
@@ -578,7 +575,7 @@ void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy)
 			gw_reset(g, i);
 			return;
 		}
-		if (!greedy && !more && !u.rekeyed && !was_full(&u) && !is_over(&u))
+		if (!greedy && !more && !u.again && !is_over(&u))
 			return;
 	}
 	gw_queue(g, i, 1u << dir);
