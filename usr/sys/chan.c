@@ -25,6 +25,7 @@
 #include "usr/core/wire.h"
 #include "usr/sys/chan.h"
 #include "usr/sys/chan_impl.h"
+#include "usr/sys/secret.h"
 #include "usr/sys/sock.h"
 
 #define SCM_LIMIT 253	     /* the kernel's SCM_MAX_FD */
@@ -55,8 +56,17 @@ static void free_out(struct cman_chan_out *o)
 	if (o->fds)
 		close_fds(o->fds, &o->nfds);
 	free(o->fds);
+	cman_secret_wipe(o->data, o->len); /* TLS of sessions travels in frames */
 	free(o->data);
 	free(o);
+}
+
+static void free_input(struct cman_chan *c)
+{
+	cman_secret_wipe(c->in, c->in_used);
+	free(c->in);
+	c->in = NULL;
+	c->in_size = 0;
 }
 
 void cman_chan_init(struct cman_chan *c, int fd)
@@ -79,7 +89,7 @@ void cman_chan_fini(struct cman_chan *c)
 	close_fds(c->fds, &c->nfds);
 	if (c->fd >= 0)
 		close(c->fd);
-	free(c->in);
+	free_input(c);
 	cman_chan_init(c, -1);
 }
 
@@ -127,9 +137,12 @@ static int grow_input(struct cman_chan *c, size_t want)
 		return 0;
 	if (c->in_size)
 		size = c->in_size > want / 2 ? want : c->in_size * 2;
-	p = realloc(c->in, size);
+	p = malloc(size);
 	if (!p)
 		return -ENOMEM;
+	if (c->in_used)
+		memcpy(p, c->in, c->in_used);
+	free_input(c); /* realloc() would leave a copy behind */
 	c->in = p;
 	c->in_size = size;
 	return 0;
@@ -198,13 +211,12 @@ static void consume(struct cman_chan *c)
 {
 	if (!c->in_frame)
 		return;
+	if (c->in_size > IN_KEEP)
+		free_input(c);
+	else
+		cman_secret_wipe(c->in, c->in_used);
 	c->in_used = 0;
 	c->in_frame = 0;
-	if (c->in_size > IN_KEEP) {
-		free(c->in);
-		c->in = NULL;
-		c->in_size = 0;
-	}
 }
 
 int cman_chan_receive(struct cman_chan *c, struct cman_frame *ret_frame, int *ret_fds)

@@ -613,6 +613,8 @@ static int make_ssl(struct cman_tls *t)
 	BIO_set_data(bio, t);
 	BIO_set_init(bio, 1);
 	SSL_set_bio(t->ssl, bio, bio);
+	/* what came is not kept behind the caller's back: the caller wipes it */
+	SSL_set_options(t->ssl, SSL_OP_CLEANSE_PLAINTEXT);
 	if (!SSL_set_app_data(t->ssl, t))
 		return -ENOMEM;
 	if (t->server)
