@@ -136,7 +136,7 @@ struct sock___x {
 } CORE;
 
 struct ipv6_pinfo___x {
-	__s16 hop_limit;
+	__s16 hop_limit : 9; /* so until 6.7 or so; later a plain one, which is read the same way */
 	__u8 pmtudisc;
 	__u8 tclass;
 	__u8 min_hopcount;
@@ -390,7 +390,7 @@ static __always_inline void read_inet(struct inet_sock___x *inet, struct cman_in
 	}
 	if (!np)
 		return;
-	OPTION(HOPLIMIT, np->hop_limit);
+	OPTION(HOPLIMIT, BPF_CORE_READ_BITFIELD_PROBED(np, hop_limit));
 	OPTION(TCLASS, np->tclass);
 	OPTION_IF(MINHOPCOUNT, np, min_hopcount);
 	if (bpf_core_field_size(np->pmtudisc) == 1)

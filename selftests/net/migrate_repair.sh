@@ -112,8 +112,8 @@ is "$(report S '[.ok, .lost, .wrong_bytes] | join(" ")')" "true 0 0" "20 session
 ok "no session is left" wait_sessions 0
 bench S stream -c 10.1.0.1:7001 -n 60 -s 4096 -i 20 --slow 10 --slow-rate 20k --half-close 10 \
 	--hold-connect 10.1.0.1:7002 --idle 50
-bench D bulk -c 10.1.0.1:7003 -n 2 --verify -d 60 --warmup 0
-bench U bulk -c 10.1.0.1:7004 -n 2 --direction up -d 60 --warmup 0
+bench D bulk -c 10.1.0.1:7003 -n 2 --verify -d 170 --warmup 0
+bench U bulk -c 10.1.0.1:7004 -n 2 --direction up -d 170 --warmup 0
 bench P probe -c 10.1.0.1:7006 -r 500
 before=$(rsts)
 for i in 1 2 3 4 5 6 7 8 9 10; do

@@ -3,8 +3,9 @@
 #
 # Sessions with TLS moved by TCP_REPAIR: clients and targets are on hosts of their own, beyond a bridge.
 # Keys, numbers of records, and what was read and not opened or sealed and not sent go along in the
-# images; no peer may get a RST or an alert, no image may stay behind.
-# timeout: 180
+# images; no peer may get a RST or an alert, no image may stay behind. With the record engine, and where
+# the kernel has TLS, with the kernel's, too.
+# timeout: 300
 
 . "$(dirname "$0")/../lib/tap.sh"
 run_in_own_netns "$@"
@@ -21,28 +22,34 @@ for h in C B; do
 	host $h sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
 done
 
-sed "s|@CERT@|$T/cert|g" <<'END' | conf
+# conf_for ENGINE TARGETS-PORT
+conf_for() {
+	sed "s|@CERT@|$T/cert|g; s|@ENGINE@|engine = \"$1\"|; s|@PORT@|$2|" <<'END' | conf
 instance cman1 {
     run_dir = "@RUN@"
     gateways = 2
     max_sessions = 2000
     listener in { address = "10.1.0.1:7001"  service = "plain"
-        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key" } }
+        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key"  @ENGINE@ } }
     listener both { address = "10.1.0.1:7002"  service = "tls"
-        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key" } }
+        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key"  @ENGINE@ } }
     listener out { address = "10.1.0.1:7003"  service = "tls" }
     listener source { address = "10.1.0.1:7004"  service = "source"
-        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key" } }
+        tls { certificate = "@CERT@/server.pem"  key = "@CERT@/server.key"  @ENGINE@ } }
     service plain { targets = { "10.1.0.3:9001" } }
-    service tls { targets = { "10.1.0.3:9002" }  tls { ca = "@CERT@/ca.pem"  server_name = "localhost" } }
-    service source { targets = { "10.1.0.3:9003" }  tls { ca = "@CERT@/ca.pem"  server_name = "localhost" } }
+    service tls { targets = { "10.1.0.3:@PORT@" }  tls { ca = "@CERT@/ca.pem"  server_name = "localhost"  @ENGINE@ } }
+    service source { targets = { "10.1.0.3:9003" }  tls { ca = "@CERT@/ca.pem"  server_name = "localhost"  @ENGINE@ } }
 }
 END
+}
+conf_for user 9002
 CERT="--tls-cert $T/cert/server.pem --tls-key $T/cert/server.key"
 ON=B
 serve PLAIN --listen 10.1.0.3:9001
 # shellcheck disable=SC2086
 serve TLS --listen 10.1.0.3:9002 --tls $CERT --tls-update 60
+# shellcheck disable=SC2086
+serve STEADY --listen 10.1.0.3:9004 --tls $CERT
 # shellcheck disable=SC2086
 serve SOURCE --listen 10.1.0.3:9003 --mode source --tls $CERT
 ON=
@@ -63,6 +70,7 @@ move() {
 		report "$1" .blackout_us.p50) us, p99 $(report "$1" .blackout_us.p99) us, $(
 		report "$1" .bytes_in_flight) bytes in between"
 }
+has_ktls() { modprobe -q tls 2> /dev/null; grep -qw tls /proc/sys/net/ipv4/tcp_available_ulp; }
 # unharmed NAME WHAT: a client's report
 unharmed() {
 	is "$(report "$1" '[.lost, .wrong_bytes, (.bytes_missing // 0)] | join(" ")')" "0 0 0" "$2: nothing lost, nothing wrong"
@@ -70,33 +78,49 @@ unharmed() {
 		"$2: no alert"
 }
 
-for version in 1.3 1.2; do
-	update="--tls-update 40"
-	[ $version = 1.3 ] || update=
-	ca="--tls --tls-version $version --tls-ca $T/cert/ca.pem --tls-name localhost $update"
+# all_kinds ENGINE VERSION [OPTION…]: sessions of all kinds through six moves by repair
+all_kinds() {
+	local engine=$1 version=$2 n i tag=$1${2#1.}
+	local what="$engine, TLS $2" slow="--connect-timeout $((5 * ${CMAN_SLOW:-1}))"
+	local ca="$slow --tls --tls-version $2 --tls-ca $T/cert/ca.pem --tls-name localhost"
+	shift 2
 	# shellcheck disable=SC2086
-	bench IN stream -c 10.1.0.1:7001 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k $ca
+	bench IN stream -c 10.1.0.1:7001 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k $ca "$@"
 	# shellcheck disable=SC2086
-	bench BOTH stream -c 10.1.0.1:7002 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k $ca
-	bench OUT stream -c 10.1.0.1:7003 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k
+	bench BOTH stream -c 10.1.0.1:7002 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k $ca "$@"
 	# shellcheck disable=SC2086
-	bench DOWN bulk -c 10.1.0.1:7004 -n 1 --verify -d 60 --warmup 0 $ca
-	is "$(show sessions '[.[] | select(.client_tls.engine == "user" or .server_tls.engine == "user")] | length')" 46 \
-		"46 sessions with TLS $version"
+	bench OUT stream -c 10.1.0.1:7003 $slow -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k
+	# shellcheck disable=SC2086
+	bench DOWN bulk -c 10.1.0.1:7004 -n 1 --verify -d 200 --warmup 0 $ca "$@"
+	is "$(show sessions "[.[] | select(.client_tls.engine == \"$engine\" or .server_tls.engine == \"$engine\")] | length")" \
+		46 "$what: 46 sessions"
+	like "$(ctl migrate --check --via repair 2>&1)" '46 of 46 sessions can move' "$what: migrate --check says that all can move"
 	for i in 1 2 3 4 5; do
-		move v${version#1.}m$i
-		is "$wrong" "" "TLS $version, migration $i by repair"
+		move "${tag}m$i"
+		is "$wrong" "" "$what: migration $i by repair"
 	done
-	ok "TLS $version: on by fd" ctl migrate --via fd -q
-	move v${version#1.}m6
-	is "$wrong" "" "TLS $version: and by repair again"
+	ok "$what: on by fd" ctl migrate --via fd -q
+	move "${tag}m6"
+	is "$wrong" "" "$what: and by repair again"
 	for n in DOWN OUT BOTH IN; do bench_end $n; done
-	unharmed IN "TLS $version in"
-	unharmed BOTH "TLS $version on both legs"
-	unharmed OUT "TLS out" plain
-	unharmed DOWN "TLS $version, bulk, $(report DOWN '.bytes_verified / 1e6 | floor') MB"
+	unharmed IN "$what, in"
+	unharmed BOTH "$what, on both legs"
+	unharmed OUT "$what, out" plain
+	unharmed DOWN "$what, bulk, $(report DOWN '.bytes_verified / 1e6 | floor') MB"
 	ok "no session is left" wait_sessions 0
-done
+}
+
+all_kinds user 1.3 --tls-update 40
+all_kinds user 1.2
+# no KeyUpdate there: kernels before 6.14 cannot replace a key
+conf_for ktls 9004
+ok "from here on the kernel's engine" ctl reload -q
+if has_ktls; then
+	all_kinds ktls 1.3
+	all_kinds ktls 1.2
+else
+	skip "kernel has no TLS"
+fi
 is "$(show gateways '[.[] | .lost, .recoveries] | add')" 0 "no gateway was replaced"
 down
 ok "nothing is left behind" test ! -e "$RUN/cman1.sock" -a ! -e /sys/fs/bpf/cman/cman1

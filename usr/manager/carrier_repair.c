@@ -39,6 +39,7 @@
 #include "usr/manager/tls_move.h"
 #include "usr/sys/bulk.h"
 #include "usr/sys/crash.h"
+#include "usr/sys/ktls_export.h"
 #include "usr/sys/log.h"
 #include "usr/sys/secret.h"
 #include "usr/sys/sock.h"
@@ -52,6 +53,8 @@ struct piece {	   /* one session at the source */
 	uint8_t *between[2]; /* copied out of a pipe */
 	uint8_t *tls;	     /* exported; NULL: none */
 	uint32_t tls_len;
+	struct cman_ktls_export move[2]; /* of legs with kernel TLS */
+	struct drained drained[2];	 /* [leg]: the same */
 };
 
 struct cargo {
@@ -74,6 +77,8 @@ static void piece_free(struct piece *e)
 	for (int l = 0; l < 2; l++) {
 		cman_repair_free(&e->leg[l]);
 		free(e->between[l]);
+		free(e->drained[l].data);
+		cman_secret_wipe(&e->move[l], sizeof(e->move[l]));
 	}
 	cman_secret_free(e->tls, e->tls_len);
 	e->tls = NULL;
@@ -89,6 +94,19 @@ static void cargo_free(struct parcel_out *p)
 	p->cargo = NULL;
 }
 
+/* Nothing was closed yet: leg @l of entry @k goes on in its socket. */
+static void thaw_leg(struct parcel_out *p, uint32_t k, int l)
+{
+	struct piece *e = &p->cargo->piece[k];
+
+	if (!ktls_is_leg(&p->copy[k], l))
+		cman_repair_thaw(e->fd[l], &e->leg[l], NULL);
+	else if (cman_ktls_thaw(e->fd[l], &e->move[l], &e->leg[l], NULL) || e->drained[l].len)
+		cman_err("a leg with kernel TLS has lost what was read of it",
+			 "session=%016llx bytes=%zu", (unsigned long long)p->session[k],
+			 e->drained[l].len);
+}
+
 /* Entry @k stays here: @why, unless it was just a bad moment. */
 static void excuse(struct parcel_out *p, uint32_t k, const char *why, int err)
 {
@@ -96,8 +114,8 @@ static void excuse(struct parcel_out *p, uint32_t k, const char *why, int err)
 	char reason[100];
 
 	for (int l = 0; l < 2; l++)
-		if (piece[k].leg[l].frozen)
-			cman_repair_thaw(piece[k].fd[l], &piece[k].leg[l], NULL);
+		if (piece[k].leg[l].frozen || ktls_is_leg(&p->copy[k], l))
+			thaw_leg(p, k, l);
 	guard_open(p->m, NULL, piece[k].tuple, 2);
 	snprintf(reason, sizeof(reason), "%s%s%s", why, err ? ": " : "", err ? strerror(-err) : "");
 	source_excuse(p, k, reason, err == -EOPNOTSUPP || !err);
@@ -164,8 +182,11 @@ static void describe_all(struct parcel_out *p)
 
 		for (int l = 0; l < 2 && !err && !why; l++) {
 			err = items[2 * at + (uint32_t)l].err;
-			why = err ? items[2 * at + (uint32_t)l].why :
-				    repair_cannot(own, &e->leg[l]);
+			why = items[2 * at + (uint32_t)l].why;
+			if (ktls_is_leg(&p->copy[k], l)) /* the others know nothing of it */
+				err = ktls_prepare(p->m, e->fd[l], &e->move[l], &e->leg[l], &why);
+			if (!err)
+				why = repair_cannot(own, &e->leg[l]);
 			if (!err && !why && p->peer->remote &&
 			    !remote_hop(p->peer->remote, e->leg[l].local_addr))
 				why = l ? "its server leg has an address that does not move" :
@@ -232,10 +253,45 @@ static int count_tls(struct parcel_out *p, uint32_t k, const char **why)
 	if (err)
 		return err;
 	*why = "its TLS";
-	err = tls_export(p->c, p->slot[k], slot, &counts, &e->tls, &e->tls_len);
-	ws->tls = e->tls;
-	ws->tls_len = e->tls_len;
-	return err;
+	return tls_export(p->c, p->slot[k], slot, &counts, &e->tls, &e->tls_len);
+}
+
+/* The same with kernel TLS: what is in the pipe, and behind it what the kernel had opened. */
+static int count_kernel(struct parcel_out *p, uint32_t k, const char **why)
+{
+	const struct cman_slot *slot = &p->copy[k];
+	struct piece *e = &p->cargo->piece[k];
+	const struct tls_counts none = { 0 }; /* nothing is in the secret memory but keys */
+	uint32_t at = 2;
+
+	*why = "what lies between its legs";
+	for (int dir = 0; dir < 2; dir++) {
+		const struct drained *d = &e->drained[dir]; /* leg 0 is read for CMAN_UP */
+		int pending = 0, err;
+		uint8_t *all;
+
+		if ((slot->bound[dir] & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE) {
+			if (ioctl(e->fd[at], FIONREAD, &pending) < 0)
+				return -errno;
+			err = look_into(e->fd[at], (size_t)pending, &e->between[dir]);
+			if (err)
+				return err;
+			at += 2;
+		}
+		if (d->len) {
+			all = realloc(e->between[dir], (size_t)pending + d->len);
+			if (!all)
+				return -ENOMEM;
+			memcpy(all + pending, d->data, d->len);
+			e->between[dir] = all;
+		}
+		e->ws.position[dir] = slot->flow[dir].position;
+		e->ws.buffer_len[dir] = (uint32_t)((size_t)pending + d->len);
+		e->ws.buffer[dir] = e->ws.buffer_len[dir] ? e->between[dir] : NULL;
+		p->in_flight += e->ws.buffer_len[dir];
+	}
+	*why = "its TLS";
+	return tls_export(p->c, p->slot[k], slot, &none, &e->tls, &e->tls_len);
 }
 
 /* The counters go on from here in the new sockets, which begin anew. */
@@ -251,8 +307,13 @@ static int count(struct parcel_out *p, uint32_t k, const char **why)
 	*why = "its counters";
 	parcel_describe(p, k, e->fd[1], ws);
 	ws->flags |= CMAN_SLOT_CLIENT_RESTORED | CMAN_SLOT_SERVER_RESTORED;
-	if (slot->tls)
-		return count_tls(p, k, why);
+	if (slot->tls) {
+		err = slot->tls & CMAN_SLOT_TLS_KERNEL ? count_kernel(p, k, why) :
+							 count_tls(p, k, why);
+		ws->tls = e->tls;
+		ws->tls_len = e->tls_len;
+		return err;
+	}
 	err = cman_sock_counters(e->fd[0], false, &legs[0]);
 	if (!err)
 		err = cman_sock_counters(e->fd[1], !(slot->flags & CMAN_SLOT_SERVER_RESTORED),
@@ -283,6 +344,19 @@ static int count(struct parcel_out *p, uint32_t k, const char **why)
 	return err;
 }
 
+/* @item: what bulk has made of it; it refuses kernel TLS. */
+static int export_leg(struct parcel_out *p, uint32_t k, int l, const struct cman_bulk_item *item,
+		      const char **why)
+{
+	struct piece *e = &p->cargo->piece[k];
+
+	if (ktls_is_leg(&p->copy[k], l))
+		return ktls_export(p->m, p->c, p->slot[k], l, e->fd[l], &e->move[l], &e->leg[l],
+				   &e->drained[l], why);
+	*why = item->why;
+	return item->err;
+}
+
 static void export_all(struct parcel_out *p)
 {
 	struct cman_bulk_item items[2 * CMAN_BATCH];
@@ -293,10 +367,11 @@ static void export_all(struct parcel_out *p)
 	cman_bulk_freeze(repair_bulk(p->m), items, 2 * p->n);
 	for (uint32_t k = 0; k < p->n; at++) {
 		struct piece *e = &p->cargo->piece[k];
-		int failed = items[2 * at].err ? 0 : 1;
-		const char *why = items[2 * at + (uint32_t)failed].why;
-		int err = items[2 * at + (uint32_t)failed].err;
+		const char *why = "";
+		int err = 0;
 
+		for (int l = 0; l < 2 && !err; l++)
+			err = export_leg(p, k, l, &items[2 * at + (uint32_t)l], &why);
 		if (!err)
 			err = count(p, k, &why);
 		if (!err)
@@ -477,8 +552,7 @@ static void thaw(struct parcel_out *p)
 	if (p->cargo->piece[0].fd[0] >= 0) { /* nothing was closed yet */
 		for (uint32_t k = 0; k < p->n; k++)
 			for (int l = 0; l < 2; l++)
-				cman_repair_thaw(p->cargo->piece[k].fd[l],
-						 &p->cargo->piece[k].leg[l], NULL);
+				thaw_leg(p, k, l);
 		open_guard(p);
 		parcel_order(p, CMAN_ORDER_THAW, on_thawed);
 		return;
@@ -528,11 +602,13 @@ static int fill_pipe(int fds[2], const uint8_t *data, size_t len)
 /* What lies between the legs goes to a buffer of the slot, or to a pipe if it is more. */
 static int take_between(struct parcel_in *p, struct cman_wire_session *ws)
 {
+	bool kernel = tls_is_kernel(ws);
+
 	for (int dir = 0; dir < 2; dir++) {
 		int err;
 
 		p->in_flight += ws->buffer_len[dir];
-		if (ws->buffer_len[dir] <= CMAN_BUFFER_SIZE)
+		if (!ws->buffer_len[dir] || (ws->buffer_len[dir] <= CMAN_BUFFER_SIZE && !kernel))
 			continue;
 		err = fill_pipe(&p->fds[p->nfds], ws->buffer[dir], ws->buffer_len[dir]);
 		if (err)
@@ -662,8 +738,9 @@ static void wake(struct parcel_in *p)
 
 	for (uint32_t k = 0; k < p->n; k++) {
 		for (int l = 0; l < 2; l++, at++) {
-			repair_wake(p->fds[at], &p->cargo->leg[k][l], p->session[k].id,
-				    l ? "server" : "client");
+			if (!repair_wake(p->fds[at], &p->cargo->leg[k][l], p->session[k].id,
+					 l ? "server" : "client"))
+				ktls_wake(p->c, p->slot[k], l, p->fds[at]);
 			CMAN_CRASH(REPAIR_AWAKE);
 		}
 		at += 2u * (p->session[k].pipe[0] + p->session[k].pipe[1]);

@@ -74,12 +74,16 @@ static void answer(struct check *k)
 	check_free(k);
 }
 
-static const char *ask_leg(const struct check *k, int fd)
+static const char *ask_leg(const struct check *k, const struct cman_slot *s, int l, int fd)
 {
 	struct cman_repair_image leg = { 0 };
 	const char *why = NULL;
 
-	if (cman_repair_check(fd, &why))
+	if (ktls_is_leg(s, l))
+		why = ktls_cannot(k->m, fd);
+	else
+		cman_repair_check(fd, &why);
+	if (why)
 		return why;
 	if (!cman_repair_describe(fd, &leg, NULL))
 		why = repair_cannot(k->own, &leg);
@@ -93,14 +97,15 @@ static void on_given(struct keeper_request *r, void *arg)
 
 	for (uint32_t i = 0; i < k->nasked; i++) {
 		struct one *o = &k->list[k->asked[i]];
+		const struct cman_slot *s = &k->m->cells[o->cell].slots[o->slot];
 
 		if (r->err) {
 			o->reason = "its gateway does not answer";
 			continue;
 		}
-		o->reason = ask_leg(k, r->fd[2 * i]);
+		o->reason = ask_leg(k, s, 0, r->fd[2 * i]);
 		if (!o->reason)
-			o->reason = ask_leg(k, r->fd[2 * i + 1]);
+			o->reason = ask_leg(k, s, 1, r->fd[2 * i + 1]);
 		close(r->fd[2 * i]);
 		close(r->fd[2 * i + 1]);
 	}

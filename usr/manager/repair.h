@@ -64,8 +64,33 @@ struct cman_bulk;
 struct cman_bulk *repair_bulk(struct manager *m);
 /* An imported socket gets back the speed that it had, where the kernel can. */
 void repair_speed(struct manager *m, int fd, const struct cman_repair_image *leg);
-void repair_prepare(struct manager *m); /* opens both */
+/* Reads below kernel TLS; NULL: this kernel does not let it. */
+struct cman_inspect_raw *repair_raw(struct manager *m);
+void repair_prepare(struct manager *m); /* opens the first two */
 void repair_tools_close(struct manager *m);
+
+/* ---- repair_ktls.c: legs with kernel TLS; call order as in usr/sys/ktls_export.h ---- */
+
+struct cman_ktls_export;
+
+/* Content that the kernel had opened already: it comes before all that the new socket reads. */
+struct drained {
+	uint8_t *data; /* malloc'ed */
+	size_t len;
+};
+
+bool ktls_is_leg(const struct cman_slot *s, int leg);
+/* Why it cannot move; NULL: it can. */
+const char *ktls_cannot(struct manager *m, int fd);
+/* The relay has stopped, the guard is open. Describes @image. 0 or -errno (-EAGAIN: not now). */
+int ktls_prepare(struct manager *m, int fd, struct cman_ktls_export *move,
+		 struct cman_repair_image *image, const char **why);
+/* The guard is closed. The numbers of its next records are in the secret memory of @slot then. */
+int ktls_export(struct manager *m, struct cell *c, uint32_t slot, int leg, int fd,
+		struct cman_ktls_export *move, struct cman_repair_image *image,
+		struct drained *drained, const char **why);
+/* @fd, of @slot, has left repair: gives it its keys, if that leg is one. What goes wrong is logged. */
+void ktls_wake(struct cell *c, uint32_t slot, int leg, int fd);
 
 /* ---- legs: restore.c ---- */
 
@@ -133,7 +158,7 @@ int restore_foreign(struct manager *m, const char *name, uint64_t batch, struct 
 /* Its fields of a slot. */
 void restored_fill(const struct restored *one, struct cman_slot *s, int client_fd, int server_fd);
 /* The slot names the sockets, the keeper has them: they go live, @name's guard opens. Frees the legs. */
-void restored_go_live(struct manager *m, const char *name, struct restored *one);
+void restored_go_live(struct manager *m, const char *name, struct cell *c, struct restored *one);
 void restored_free(struct restored *one); /* the legs; not the descriptors */
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Helpers of the repair carrier that have BPF programs of their own: reading the state of many sockets
- * (usr/sys/bulk.h), and giving imported ones their congestion window back (usr/sys/restore.h). They are
+ * (usr/sys/bulk.h), giving imported ones their congestion window back (usr/sys/restore.h), and reading
+ * below kernel TLS (usr/sys/inspect_raw.h). They are
  * loaded before the first session is frozen, and unloaded when the guard is: together they are the
  * cost of being ready for a move.
  */
@@ -9,12 +10,15 @@
 
 #include "usr/manager/repair.h"
 #include "usr/sys/bulk.h"
+#include "usr/sys/inspect_raw.h"
 #include "usr/sys/log.h"
 #include "usr/sys/restore.h"
 
 struct repair_tools {
 	struct cman_bulk *bulk;
 	struct cman_restore *restore; /* NULL: the kernel cannot */
+	struct cman_inspect_raw *raw; /* NULL: the same, or no session has needed it */
+	bool raw_tried;
 };
 
 static struct repair_tools *tools_get(struct manager *m)
@@ -49,6 +53,19 @@ void repair_speed(struct manager *m, int fd, const struct cman_repair_image *leg
 		cman_restore(restore, fd, leg, &restored);
 }
 
+struct cman_inspect_raw *repair_raw(struct manager *m)
+{
+	struct repair_tools *t = tools_get(m);
+	const char *why = "";
+
+	if (!t->raw_tried && cman_inspect_raw_open(&t->raw, &why)) {
+		t->raw = NULL;
+		cman_notice("sessions with kernel TLS cannot be taken apart", "why=\"%s\"", why);
+	}
+	t->raw_tried = true;
+	return t->raw;
+}
+
 void repair_prepare(struct manager *m)
 {
 	tools_get(m);
@@ -61,6 +78,8 @@ void repair_tools_close(struct manager *m)
 	cman_bulk_free(m->tools->bulk);
 	if (m->tools->restore)
 		cman_restore_close(m->tools->restore);
+	if (m->tools->raw)
+		cman_inspect_raw_close(m->tools->raw);
 	free(m->tools);
 	m->tools = NULL;
 }

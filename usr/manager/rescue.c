@@ -213,14 +213,11 @@ static int get_fd(const struct origin *o, int number)
 static int map_secret(struct rescue *r, struct origin *o)
 {
 	int fd = get_fd(o, o->shared->secret_fd), err;
-	void *p;
 
 	if (fd < 0)
 		return -errno;
-	err = cman_secret_map(fd, cman_tls_memory_size(r->maps.slots_per_cell), &p);
+	err = cman_tls_memory_map(fd, r->maps.slots_per_cell, &o->secret);
 	close(fd);
-	if (!err)
-		o->secret = p;
 	return err;
 }
 
@@ -624,13 +621,14 @@ static void on_taken(struct keeper_request *t, void *arg)
 	memset(&r->order, 0, sizeof(r->order));
 	for (uint32_t k = 0; k < r->n; k++) {
 		fill_slot(r, k, &at, &pipes_used);
+		r->one[k].slot = r->slot[k];
 		r->order.slot[k] = r->slot[k];
 		r->order.id[k] = r->from[k]->id;
 	}
 	cman_cell_import_end(r->to->shared);
 	for (uint32_t k = 0; k < r->n; k++)
 		if (r->anew[k])
-			restored_go_live(r->m, r->name, &r->one[k]);
+			restored_go_live(r->m, r->name, r->to, &r->one[k]);
 	for (uint32_t k = 0; k < r->nfds; k++)
 		close(r->fds[k]);
 	r->order.op = CMAN_ORDER_ACTIVATE;

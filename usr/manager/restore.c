@@ -230,12 +230,13 @@ int repair_wake(int fd, struct cman_repair_image *leg, uint64_t session, const c
 	return err;
 }
 
-static void wake(struct manager *m, const char *name, struct restored *one)
+static void wake(struct manager *m, const char *name, struct cell *c, struct restored *one)
 {
 	struct cman_tuple tuples[2];
 
 	for (int l = 0; l < 2; l++) {
-		repair_wake(one->fd[l], &one->leg[l], one->session, l ? "server" : "client");
+		if (!repair_wake(one->fd[l], &one->leg[l], one->session, l ? "server" : "client"))
+			ktls_wake(c, one->slot, l, one->fd[l]);
 		tuples[l] = repair_tuple(&one->leg[l]);
 		CMAN_CRASH(RESTORE_LIVE);
 	}
@@ -246,7 +247,7 @@ static void wake(struct manager *m, const char *name, struct restored *one)
 static void go_live(struct restore *r)
 {
 	for (uint32_t k = 0; k < r->n; k++) {
-		wake(r->m, NULL, &r->one[k]);
+		wake(r->m, NULL, r->c, &r->one[k]);
 		close(r->one[k].fd[0]);
 		close(r->one[k].fd[1]);
 	}
@@ -597,8 +598,8 @@ int restore_foreign(struct manager *m, const char *name, uint64_t batch, struct 
 	return err ? err : 1;
 }
 
-void restored_go_live(struct manager *m, const char *name, struct restored *one)
+void restored_go_live(struct manager *m, const char *name, struct cell *c, struct restored *one)
 {
-	wake(m, name, one);
+	wake(m, name, c, one);
 	restored_free(one);
 }

@@ -147,6 +147,20 @@ int tls_box_open(int fd, size_t size, struct cman_wire_session *sessions, uint32
 	return 0;
 }
 
+bool tls_is_kernel(const struct cman_wire_session *ws)
+{
+	struct cman_tls_session session;
+	const char *why;
+	bool kernel;
+
+	if (!ws->tls || cman_tls_session_decode(ws->tls, ws->tls_len, &session, &why))
+		return false;
+	kernel = session.leg[0].engine == CMAN_TLS_KERNEL ||
+		 session.leg[1].engine == CMAN_TLS_KERNEL;
+	cman_secret_wipe(&session, sizeof(session));
+	return kernel;
+}
+
 int tls_fill(struct cell *c, uint32_t slot, struct cman_slot *s, const struct cman_wire_session *ws,
 	     uint64_t *bytes)
 {

@@ -55,6 +55,9 @@ int tls_box_open(int fd, size_t size, struct cman_wire_session *sessions, uint32
 int tls_fill(struct cell *c, uint32_t slot, struct cman_slot *s, const struct cman_wire_session *ws,
 	     uint64_t *bytes);
 
+/* Does the kernel carry its records? */
+bool tls_is_kernel(const struct cman_wire_session *ws);
+
 /*
  * Both at once, for who has the secret memory of another instance mapped: from slot @slot of @memory
  * (@nslots in all), with @copy as above, to slot @to of cell @c. 0 or -errno.
