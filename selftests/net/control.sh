@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The commands on one instance: every field of --json, set, reload, suspend, close, shutdown, signals,
-# exit codes and messages, when_down = wait, bpftool's view, two instances, readiness, the log, what
-# the daemon keeps of its caller.
+# exit codes and messages, warnings about certificates, when_down = wait, bpftool's view, two instances,
+# readiness, the log, what the daemon keeps of its caller.
 # timeout: 150
 
 . "$(dirname "$0")/../lib/tap.sh"
 run_in_own_netns "$@"
 . "$(dirname "$0")/lib_instance.sh"
-need_cmd bpftool nc
+. "$CMAN_ROOT/selftests/lib/certificates.sh"
+need_cmd bpftool nc openssl
+make_certificates "$T/cert" || bail "no certificates"
 
 base() {
 	cat <<'END'
@@ -114,7 +116,10 @@ all "show gateways --json" "$(ctl show gateways --json)" "$T_num"'
 	length == 2 and all(.[]; (.keepers | length == 2 and all(.[]; n and . > 1)) and
 	all(.gateway, .pid, .sessions, .accepted, .refused, .closed, .resets, .bytes_up, .bytes_down,
 	.buffers_used, .pipes_open, .recoveries, .recovered, .lost, .last_recovery_us, .replaced.gateway,
-	.replaced.keepers, .beat_age_ms; n)) and (map(.sessions) | add) == 10'
+	.replaced.keepers, .beat_age_ms; n) and (.tls | keys == ["broken","cut","failed","handshakes",
+	"truncated"] and (.failed | keys == ["alpn","certificate","cipher","closed","expired","internal",
+	"name","protocol","version"] and all(.[]; n)) and all(.handshakes, .cut, .truncated, .broken; n))) and
+	(map(.sessions) | add) == 10'
 all "show parameters --json" "$(ctl show parameters --json)" "$T_num"'
 	all(.[]; (.name | s) and (.value | s) and (.changeable | b) and has("unit")) and
 	any(.[]; .name == "max_sessions" and .value == "500" and .changeable)'
@@ -164,6 +169,17 @@ like "$(ctl reload)" 'listener new removed' "and it is removed again, with live 
 ok "nobody is let in any more" wait_for 5 "$PEER" connect 127.0.0.1:7003 refused
 ok "the rule has gone" "$PEER" connect 127.0.0.1:7001 source=127.0.0.66 text=hi expect=hi
 live_end NEW "sessions of a removed service go on"
+expired() {
+	base
+	printf '    listener late { address = "127.0.0.1:7003" service = "echo"\n    tls { %s } }\n}\n' \
+		"certificate = \"$T/cert/expired.pem\" key = \"$T/cert/expired.key\""
+}
+expired | conf
+late=":10: tls: $T/cert/expired.pem: peers will refuse this certificate: it expired"
+like "$(ctl reload)" 'listener late added' "a listener with a certificate that has expired"
+like "$(show events '.[] | select(.level == "warning") | .text')" "$T/cman.conf$late" "is a warning of a reload"
+{ base; echo "}"; } | conf
+ctl reload -q
 { base; echo '    colour = "red"'; echo "}"; } | conf
 like "$(err ctl reload)" "^2 .*$T/cman.conf:9: .*colour" "a broken file: exit 2 and FILE:LINE"
 ok "the old configuration stays" hi 7001
@@ -243,6 +259,13 @@ wait $drain
 is $? 0 "then it ends, exit 0"
 is "$(find "$RUN" /sys/fs/bpf/cman -mindepth 1 ! -name '*.log' 2> /dev/null)" "" "nothing is left behind but the log"
 ok "nor a process" wait_for 2 is_gone "$pid"
+
+expired | conf
+up
+like "$(show events '.[] | select(.level == "warning") | .text')" "$T/cman.conf$late" \
+	"an expired certificate is a warning of a start"
+down
+{ base; echo "}"; } | conf
 
 up
 "$PEER" connect 127.0.0.1:7001 text=hi expect=hi touch="$T/c2" reset & c=$!

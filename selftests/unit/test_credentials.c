@@ -9,11 +9,14 @@
 #include <fcntl.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
+#include <openssl/x509.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "usr/core/tls.h"
@@ -30,6 +33,7 @@ static size_t nkept;
 static void begin(void)
 {
 	cert_begin();
+	unsetenv("SSL_CERT_FILE");
 	ca = cert_make("ca", NULL, NULL, -CERT_DAY, CERT_DAY, NULL, true);
 	cert_leaf("node", "DNS:db.example", CERT_BOTH, -CERT_DAY, CERT_DAY, &ca);
 	cert_leaf("other", "DNS:www.example", CERT_BOTH, -CERT_DAY, CERT_DAY, &ca);
@@ -334,6 +338,138 @@ Test(credentials, bad_ca)
 		"No such file or directory: expected a file that can be read");
 }
 
+/* ---- the CAs of the system ---- */
+
+static struct cman_tls_conf service_without_ca(void)
+{
+	return (struct cman_tls_conf){ .set = true,
+				       .min_version = CMAN_TLS_1_2,
+				       .verify = true,
+				       .server_name = keep(strdup("db.example")) };
+}
+
+Test(credentials, ca_of_the_environment)
+{
+	struct cman_tls_conf tls = service_without_ca();
+	struct cman_tls_error error;
+	struct cman_credentials c;
+
+	setenv("SSL_CERT_FILE", cert_file("ca.pem"), 1);
+	cr_assert_eq(cman_credentials_load(&tls, false, 0, &c, &error), 0, "%s", error.text);
+	cr_assert(c.verify);
+	assert_text_of(c.ca, "ca.pem");
+	cman_credentials_fini(&c);
+
+	/* it alone, whatever else is there */
+	setenv("SSL_CERT_FILE", cert_file("none.pem"), 1);
+	refused(&tls, false, -ENOENT, "ca", "none.pem",
+		"SSL_CERT_FILE in the environment: no file that can be read: expected ca = \"FILE\"");
+	setenv("SSL_CERT_FILE", cert_file("node.key"), 1);
+	refused(&tls, false, -EINVAL, "ca", "node.key",
+		"no certificate in it: expected PEM certificates of CAs");
+
+	/* who names one, does not verify, or is a listener needs none */
+	tls.ca = file("node.pem");
+	cr_assert_eq(cman_credentials_load(&tls, false, 0, &c, &error), 0, "%s", error.text);
+	assert_text_of(c.ca, "node.pem");
+	cman_credentials_fini(&c);
+	tls = (struct cman_tls_conf){ .set = true, .min_version = CMAN_TLS_1_2 };
+	cr_assert_eq(cman_credentials_load(&tls, false, 0, &c, &error), 0, "%s", error.text);
+	cr_assert_null(c.ca);
+	cman_credentials_fini(&c);
+	tls = listener_block("node.pem", "node.key");
+	tls.verify = true;
+	cr_assert_eq(cman_credentials_load(&tls, true, 0, &c, &error), 0, "%s", error.text);
+	cr_assert_null(c.ca);
+	cman_credentials_fini(&c);
+}
+
+/* From now on the test's folder is all there is. */
+static bool enter_folder(void)
+{
+	if (chroot(cert_file("")) < 0 && (unshare(CLONE_NEWUSER) < 0 || chroot(cert_file("")) < 0))
+		return false;
+	return chdir("/") == 0;
+}
+
+/* Puts the file @name at @path, in folders that are made. */
+static bool install(const char *name, const char *path)
+{
+	char folder[200];
+	const char *end;
+
+	for (end = strchr(path + 1, '/'); end; end = strchr(end + 1, '/')) {
+		snprintf(folder, sizeof(folder), "%.*s", (int)(end - path), path);
+		if (mkdir(folder, 0700) < 0 && errno != EEXIST)
+			return false;
+	}
+	return link(name, path) == 0;
+}
+
+/* @expected error, "": none, and @text is loaded. 0, or what is wrong. */
+static int load_in_folder(const struct cman_tls_conf *tls, const char *expected, const char *text)
+{
+	struct cman_tls_error error = { .text = "" };
+	struct cman_credentials c;
+	int err = cman_credentials_load(tls, false, 0, &c, &error), wrong;
+
+	if (strcmp(error.text, expected) != 0) {
+		fprintf(stderr, "%s\n", error.text);
+		return 1;
+	}
+	if (err)
+		return err == -ENOENT && !strcmp(error.key, "ca") ? 0 : 2;
+	wrong = !c.ca || strcmp(c.ca, text) != 0 ? 3 : 0;
+	cman_credentials_fini(&c);
+	return wrong;
+}
+
+/* The later ones first: each is preferred to what is there already. 0, or what is wrong. */
+static int look_around(const struct cman_tls_conf *tls, const char *one, const char *other)
+{
+	char unreadable[] = "/etc/pki/tls/certs/ca-bundle.crt";
+
+	if (!enter_folder())
+		return 10;
+	if (load_in_folder(tls,
+			   "the CAs of the system: no file with them can be read: "
+			   "expected ca = \"FILE\"",
+			   NULL))
+		return 11;
+	if (!install("/ca.pem", "/etc/ssl/ca-bundle.pem") || load_in_folder(tls, "", one))
+		return 12;
+	/* a link into nowhere is none */
+	if (!install("/node.pem", unreadable) || unlink(unreadable) ||
+	    symlink("/nowhere", unreadable) || load_in_folder(tls, "", one))
+		return 13;
+	if (unlink(unreadable) || !install("/node.pem", unreadable) ||
+	    load_in_folder(tls, "", other))
+		return 14;
+	if (!install("/ca.pem", "/etc/ssl/certs/ca-certificates.crt") ||
+	    load_in_folder(tls, "", one))
+		return 15;
+	if (!install("/node.pem", X509_get_default_cert_file()) || load_in_folder(tls, "", other))
+		return 16;
+	return 0;
+}
+
+Test(credentials, ca_of_the_system)
+{
+	struct cman_tls_conf tls = service_without_ca();
+	size_t len;
+	char *one = read_file("ca.pem", &len), *other = read_file("node.pem", &len);
+	int status;
+	pid_t pid = fork();
+
+	cr_assert_geq(pid, 0);
+	if (!pid)
+		_exit(look_around(&tls, one, other));
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", status);
+	free(one);
+	free(other);
+}
+
 /* ---- the memfd ---- */
 
 static void make_set(struct cman_credentials_set *set)
@@ -352,6 +488,7 @@ static void make_set(struct cman_credentials_set *set)
 	add_sni(&front, "www.example", "other.pem", "other.key");
 	add_sni(&front, "*.example", "other.pem", "other.key");
 	back.verify = true;
+	back.ca = file("ca.pem");
 	back.server_name = keep(strdup("db.example"));
 	back.min_version = CMAN_TLS_1_3;
 
@@ -557,6 +694,28 @@ Test(credentials, wrong_values)
 	wrong_byte(111, 9);    /* the last one is too long */
 	wrong_byte(120, 0xff); /* length of the certificate */
 	wrong_byte(124, 0);    /* its text ends too early */
+}
+
+/* A gateway could not find the system's CAs. */
+Test(credentials, verifying_without_ca)
+{
+	struct cman_credentials_set set = { .one = calloc(1, sizeof(*set.one)), .n = 1 }, got;
+	int fd;
+
+	set.one->min_version = CMAN_TLS_1_2;
+	set.one->verify = true;
+	fd = cman_credentials_pack(&set);
+	cr_assert_geq(fd, 0);
+	cr_expect_eq(cman_credentials_unpack(fd, &got), -EBADMSG);
+	close(fd);
+	set.one->ca = strdup("ca");
+	fd = cman_credentials_pack(&set);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(cman_credentials_unpack(fd, &got), 0);
+	cr_expect(got.one->verify);
+	cman_credentials_free(&got);
+	cman_credentials_free(&set);
+	close(fd);
 }
 
 static int pack_n(uint32_t n)

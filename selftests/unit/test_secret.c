@@ -2,6 +2,7 @@
 /*
  * Memory for secrets, as the kernel sees it: flags and locked bytes of /proc/self/smaps, seals, blocks.
  * That bytes are gone when pages are given back is shown with a pipe that still refers to the pages.
+ * What a low limit of locked memory does needs a process without the privilege to exceed it.
  */
 #include <cap-ng.h>
 #include <criterion/criterion.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "usr/sys/secret.h"
+#include "usr/sys/tls_cell.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -174,7 +176,7 @@ Test(secret, map, .init = begin)
 	struct region r;
 
 	cr_assert_geq(fd, 0);
-	cr_assert_eq(cman_secret_map(fd, len, &one), 0);
+	cr_assert_eq(cman_secret_map(fd, len, len, &one), 0);
 	r = look_up(one);
 	cr_expect(r.locked && r.undumped && r.shared);
 	cr_expect_eq(r.rss, 0, "pages exist that nobody has touched");
@@ -183,10 +185,10 @@ Test(secret, map, .init = begin)
 	cr_expect_eq(r.locked_kb, 4, "%lu kB locked", r.locked_kb);
 	cr_expect_eq(blocks(fd), PAGE / 512);
 
-	cr_assert_eq(cman_secret_map(fd, len, &two), 0);
+	cr_assert_eq(cman_secret_map(fd, len, len, &two), 0);
 	cr_expect_neq(one, two);
 	cr_expect(all((uint8_t *)two + 3 * PAGE, PAGE, 0x5a), "not shared");
-	cr_assert_eq(cman_secret_map(fd, PAGE, &part), 0);
+	cr_assert_eq(cman_secret_map(fd, PAGE, PAGE, &part), 0);
 	cman_secret_unmap(part, PAGE);
 	cman_secret_unmap(one, len);
 	cr_expect(!look_up(one).there);
@@ -199,7 +201,7 @@ Test(secret, map, .init = begin)
 static void expect_no_map(int fd, size_t len, const char *what)
 {
 	void *p = (void *)0x1234;
-	int err = cman_secret_map(fd, len, &p);
+	int err = cman_secret_map(fd, len, len, &p);
 
 	cr_expect_eq(err, -EBADF, "%s: %d", what, err);
 	cr_expect_eq(p, (void *)0x1234, "%s", what);
@@ -239,7 +241,7 @@ Test(secret, punch, .init = begin)
 	void *map;
 
 	cr_assert_geq(fd, 0);
-	cr_assert_eq(cman_secret_map(fd, len, &map), 0);
+	cr_assert_eq(cman_secret_map(fd, len, len, &map), 0);
 	p = map;
 	memset(p, 0x5a, len);
 	cr_expect_eq(blocks(fd), 32 * block);
@@ -289,19 +291,26 @@ Test(secret, punch_wipes)
 	close(fd);
 }
 
+/* From now on this process locks at most @bytes. */
+static bool limit_to(size_t bytes)
+{
+	struct rlimit limit = { bytes, bytes };
+
+	capng_get_caps_process();
+	capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_IPC_LOCK);
+	return !capng_apply(CAPNG_SELECT_CAPS) && !setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 /* In a process of its own: 0 when what cannot be locked is used all the same. */
 static int without_lock(void)
 {
-	struct rlimit limit = { PAGE, PAGE };
 	const size_t len = 16 * PAGE;
 	struct region r;
 	void *shared;
 	uint8_t *p, *q;
 	int fd;
 
-	capng_get_caps_process();
-	capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_IPC_LOCK);
-	if (capng_apply(CAPNG_SELECT_CAPS) || setrlimit(RLIMIT_MEMLOCK, &limit))
+	if (!limit_to(PAGE))
 		return 1;
 	p = cman_secret_alloc(len);
 	q = cman_secret_alloc(len);
@@ -312,7 +321,7 @@ static int without_lock(void)
 	if (r.locked || !r.undumped)
 		return 3;
 	fd = cman_secret_memfd("cman-test", len);
-	if (fd < 0 || cman_secret_map(fd, len, &shared))
+	if (fd < 0 || cman_secret_map(fd, len, len, &shared))
 		return 4;
 	memset(shared, 1, len);
 	r = look_up(shared);
@@ -324,9 +333,11 @@ static int without_lock(void)
 	return 0;
 }
 
-Test(secret, no_lock)
+#define LOG_SIZE 4096
+
+/* Runs @fn, which must return 0, in a child; its log. */
+static void in_child(int (*fn)(void), char text[LOG_SIZE])
 {
-	char text[4096];
 	int ends[2], status;
 	ssize_t n;
 	pid_t pid;
@@ -336,18 +347,89 @@ Test(secret, no_lock)
 	cr_assert_geq(pid, 0);
 	if (!pid) {
 		dup2(ends[1], STDERR_FILENO);
-		_exit(without_lock());
+		_exit(fn());
 	}
 	close(ends[1]);
-	for (n = 0; n < (ssize_t)sizeof(text) - 1; n += status) {
-		status = (int)read(ends[0], text + n, sizeof(text) - 1 - (size_t)n);
+	for (n = 0; n < LOG_SIZE - 1; n += status) {
+		status = (int)read(ends[0], text + n, LOG_SIZE - 1 - (size_t)n);
 		if (status <= 0)
 			break;
 	}
 	text[n] = 0;
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
 	cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", status);
-	cr_expect_not_null(strstr(text, "not locked"), "the log: %s", text);
-	cr_expect_eq(strchr(text, '\n'), text + n - 1, "said more than once: %s", text);
 	close(ends[0]);
+}
+
+static void expect_one_warning(const char *text)
+{
+	cr_expect_not_null(strstr(text, "not locked"), "the log: %s", text);
+	cr_expect_eq(strchr(text, '\n'), text + strlen(text) - 1, "said more than once: %s", text);
+}
+
+Test(secret, no_lock)
+{
+	char text[LOG_SIZE];
+
+	in_child(without_lock, text);
+	expect_one_warning(text);
+}
+
+#define SLOTS	   16
+#define SLOTS_SIZE ((SLOTS * sizeof(struct cman_tls_slot) + PAGE - 1) / PAGE * PAGE)
+
+/* The memory of a cell, touched everywhere: 0 when what is locked is just what should be. */
+static int map_cell(bool slots_locked, bool rest_locked)
+{
+	int fd = cman_secret_memfd("cman-test", cman_tls_memory_size(SLOTS));
+	struct region slots, rest;
+	uint8_t *memory;
+
+	if (fd < 0 || cman_tls_memory_map(fd, SLOTS, &memory))
+		return 10;
+	memset(memory, 1, cman_tls_memory_size(SLOTS));
+	slots = look_up(cman_tls_slot_at(memory, SLOTS - 1));
+	rest = look_up(cman_tls_in(memory, SLOTS, 0, 0));
+	if (!slots.undumped || !rest.undumped)
+		return 11;
+	if (slots.locked != slots_locked || rest.locked != rest_locked)
+		return 12;
+	if (slots_locked && !rest_locked && slots.locked_kb != SLOTS_SIZE / 1024)
+		return 13;
+	cman_tls_memory_unmap(memory, SLOTS);
+	if (look_up(memory).there || look_up(memory + SLOTS_SIZE).there)
+		return 14;
+	cman_tls_memory_unmap(NULL, SLOTS);
+	close(fd);
+	return 0;
+}
+
+static int with_room_for_all(void)
+{
+	return limit_to(cman_tls_memory_size(SLOTS)) ? map_cell(true, true) : 1;
+}
+
+static int with_room_for_slots(void)
+{
+	return limit_to(SLOTS_SIZE) ? map_cell(true, false) : 1;
+}
+
+static int with_too_little_room(void)
+{
+	int err = limit_to(SLOTS_SIZE - PAGE) ? map_cell(false, false) : 1;
+
+	return err ? err : map_cell(false, false);
+}
+
+/* The limit counts what nobody has touched: the slots, where the keys are, come first. */
+Test(secret, memory_of_a_cell, .init = begin)
+{
+	char text[LOG_SIZE];
+
+	in_child(with_room_for_all, text);
+	cr_expect_str_empty(text);
+	in_child(with_room_for_slots, text);
+	cr_expect_str_empty(text);
+	in_child(with_too_little_room, text);
+	expect_one_warning(text);
 }

@@ -122,18 +122,14 @@ uint8_t gw_tls_engine(const struct gateway *g, enum leg leg, uint32_t index)
 
 int gw_tls_memory(struct gateway *g)
 {
-	void *p;
 	int err;
 
 	if (g->secret)
 		return 0;
-	err = cman_secret_map(g->cell->secret_fd, cman_tls_memory_size(g->nslots), &p);
-	if (err) {
+	err = cman_tls_memory_map(g->cell->secret_fd, g->nslots, &g->secret);
+	if (err)
 		cman_err("the secret memory cannot be mapped", "err=\"%s\"", strerror(-err));
-		return err;
-	}
-	g->secret = p;
-	return 0;
+	return err;
 }
 
 struct cman_tls_slot *gw_tls_slot(struct gateway *g, uint32_t i)

@@ -72,7 +72,6 @@ static int map_memory(struct cell *c)
 {
 	struct stat st;
 	void *p;
-	int err;
 
 	/* it may come from a gateway's table: one that is short or can shrink would be SIGBUS */
 	if (fstat(c->buffer_fd, &st) < 0 || (size_t)st.st_size < buffers_size(c->m) ||
@@ -83,16 +82,13 @@ static int map_memory(struct cell *c)
 	if (p == MAP_FAILED)
 		return -errno;
 	c->buffers = p;
-	err = cman_secret_map(c->secret_fd, cman_tls_memory_size(c->m->maps.slots_per_cell), &p);
-	if (!err)
-		c->secret = p;
-	return err;
+	return cman_tls_memory_map(c->secret_fd, c->m->maps.slots_per_cell, &c->secret);
 }
 
 static void unmap_secret(struct cell *c)
 {
-	if (c->secret)
-		cman_secret_unmap(c->secret, cman_tls_memory_size(c->m->maps.slots_per_cell));
+	if (c->secret) /* a cell that is not made yet has not even a manager */
+		cman_tls_memory_unmap(c->secret, c->m->maps.slots_per_cell);
 	c->secret = NULL;
 }
 

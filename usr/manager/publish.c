@@ -791,6 +791,21 @@ static void warn_unused(struct manager *m, const struct cman_conf *conf,
 		event_add(m, LOG_WARNING, "%s:%u: http: %s", conf->file, ic->line, later);
 }
 
+/* What peers will refuse: expired certificates, say. */
+static void warn_certificates(struct manager *m, const struct cman_conf *conf,
+			      const struct cman_instance_conf *ic)
+{
+	const struct cman_tls_conf *tls;
+
+	for (uint32_t i = 0; i < ic->nlisteners + ic->nservices; i++) {
+		tls = i < ic->nlisteners ? &ic->listener[i].tls :
+					   &ic->service[i - ic->nlisteners].tls;
+		if (tls->warning)
+			event_add(m, LOG_WARNING, "%s:%u: tls: %s", conf->file, tls->line,
+				  tls->warning);
+	}
+}
+
 /* The filters on interfaces carry the alias: while we are called ALIAS_new they are the old one's. */
 static void hold(struct manager *m)
 {
@@ -817,6 +832,7 @@ int publish_all(struct manager *m)
 		return err;
 	}
 	warn_unused(m, m->conf, m->ic);
+	warn_certificates(m, m->conf, m->ic);
 	hold(m);
 	return 0;
 }
@@ -935,6 +951,7 @@ int publish_reload(struct manager *m, struct cman_conf *next, struct cman_instan
 	}
 	m->ic = ic;
 	warn_unused(m, next, ic);
+	warn_certificates(m, next, ic);
 	hold(m);
 	instance_sync(m);
 	return 0;

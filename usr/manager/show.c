@@ -24,6 +24,7 @@
 #include "usr/sys/log.h"
 #include "usr/sys/steer.h"
 #include "usr/sys/tls_cell.h"
+#include "usr/tls/handshake.h"
 
 static char why_text[400];
 
@@ -619,6 +620,20 @@ static uint32_t buffers_used(const struct cell *c)
 	return used;
 }
 
+static json_t *tls_counters(const struct cman_cell *s)
+{
+	json_t *o = json_object(), *failed = json_object();
+
+	add_u64(o, "handshakes", s->tls_handshakes);
+	for (int f = CMAN_TLS_FAIL_NONE + 1; f < CMAN_TLS_FAILURES; f++)
+		add_u64(failed, cman_tls_failure_name((enum cman_tls_failure)f), s->tls_failed[f]);
+	json_object_set_new(o, "failed", failed);
+	add_u64(o, "cut", s->tls_cut);
+	add_u64(o, "truncated", s->tls_truncated);
+	add_u64(o, "broken", s->tls_broken);
+	return o;
+}
+
 static json_t *gateway_json(const struct cell *c)
 {
 	const struct cman_cell *s = c->shared;
@@ -647,6 +662,7 @@ static json_t *gateway_json(const struct cell *c)
 		o, "replaced",
 		json_pack("{s:I, s:I}", "gateway", (json_int_t)s->replaced[CMAN_GATEWAY], "keepers",
 			  (json_int_t)(s->replaced[CMAN_KEEPER] + s->replaced[CMAN_SPARE])));
+	json_object_set_new(o, "tls", tls_counters(s));
 	add_u64(o, "beat_age_ms", now > beat ? (now - beat) / 1000000 : 0);
 	return o;
 }

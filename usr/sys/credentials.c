@@ -105,6 +105,41 @@ static int load_ca(struct cman_pem *p, const char *key, const char *path, char *
 	return err;
 }
 
+static bool is_readable(const char *path)
+{
+	return faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) == 0;
+}
+
+/* What the environment names counts alone, as for OpenSSL: others might trust more CAs. */
+static int load_system_ca(struct cman_pem *p, char **ret)
+{
+	static const char *const bundles[] = { "/etc/ssl/certs/ca-certificates.crt",
+					       "/etc/pki/tls/certs/ca-bundle.crt",
+					       "/etc/ssl/ca-bundle.pem" };
+	const char *variable = X509_get_default_cert_file_env();
+	const char *path = secure_getenv(variable);
+	size_t i;
+
+	p->sni = NULL;
+	p->key = "ca";
+	if (path && *path) {
+		if (is_readable(path))
+			return load_ca(p, "ca", path, ret);
+		p->path = path;
+		return cman_pem_refuse(p, -ENOENT,
+				       "%s in the environment: no file that can be read: "
+				       "expected ca = \"FILE\"",
+				       variable);
+	}
+	path = X509_get_default_cert_file();
+	for (i = 0; !is_readable(path) && i < sizeof(bundles) / sizeof(*bundles); i++)
+		path = bundles[i];
+	if (is_readable(path))
+		return load_ca(p, "ca", path, ret);
+	p->path = "the CAs of the system";
+	return cman_pem_refuse(p, -ENOENT, "no file with them can be read: expected ca = \"FILE\"");
+}
+
 static int load_sni(struct cman_pem *p, const struct cman_sni_conf *sni, struct cman_credentials *c)
 {
 	struct cman_certificate *one = &c->sni[c->nsni++];
@@ -130,6 +165,8 @@ static int load_files(struct cman_pem *p, const struct cman_tls_conf *tls,
 		err = load_pair(p, tls->certificate, tls->key, &c->own, &c->warning);
 	if (!err && ca)
 		err = load_ca(p, c->server ? "client_ca" : "ca", ca, &c->ca);
+	else if (!err && c->verify)
+		err = load_system_ca(p, &c->ca);
 	for (i = 0; i < tls->nsni && !err; i++)
 		err = load_sni(p, &tls->sni[i], c);
 	return err;
@@ -387,6 +424,8 @@ static bool is_whole(const struct cman_credentials *c)
 	if (c->min_version != CMAN_TLS_1_2 && c->min_version != CMAN_TLS_1_3)
 		return false;
 	if (!c->own.certificate != !c->own.key)
+		return false;
+	if (c->verify && !c->ca)
 		return false;
 	return c->server ? c->own.certificate && !c->verify && !c->server_name : !c->nsni;
 }

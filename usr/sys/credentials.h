@@ -34,10 +34,10 @@ struct cman_credentials {
 	struct cman_certificate own;
 	struct cman_certificate sni[CMAN_MAX_SNI]; /* listeners */
 	uint32_t nsni;
-	char *ca;	      /* listener: client_ca; service: ca; NULL: the system's (service) */
-	bool verify;	      /* service: false accepts any certificate */
-	char *server_name;    /* service: SNI and name to verify; NULL: none */
-	uint16_t min_version; /* CMAN_TLS_1_2, CMAN_TLS_1_3 */
+	char *ca;	   /* listener: client_ca; service: ca, or the system's CAs; NULL: none */
+	bool verify;	   /* service: false accepts any certificate */
+	char *server_name; /* service: SNI and name to verify; NULL: none */
+	uint16_t min_version;		  /* CMAN_TLS_1_2, CMAN_TLS_1_3 */
 	uint16_t suites[CMAN_MAX_SUITES]; /* in order of preference; nsuites 0: all of ours */
 	uint32_t nsuites;
 	uint8_t alpn[256]; /* RFC 7301 wire form: length, name, ...; alpn_len 0: passed through */
@@ -56,7 +56,9 @@ struct cman_credentials_set {
 /*
  * Reads the files of one tls block. 0 or -errno with *ret_error filled, as cman_tls_ctx_new(): the key
  * must be the certificate's and nobody else's to read, PEM, not encrypted. A certificate that is not
- * valid now is a warning.
+ * valid now is a warning. A service that verifies and has no ca gets the system's CAs: gateways cannot
+ * open files. They are in the file that the environment's SSL_CERT_FILE names, else in OpenSSL's, else
+ * where distributions have it. -ENOENT: there is none.
  */
 int cman_credentials_load(const struct cman_tls_conf *tls, bool server, uint32_t index,
 			  struct cman_credentials *ret, struct cman_tls_error *ret_error);

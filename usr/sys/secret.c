@@ -34,8 +34,8 @@ static void say_unlocked(size_t len, int err)
 
 #define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
-/* Locks (@flags of mlock2(2)) and hides a new mapping; an error unmaps it. */
-static int protect(void *p, size_t len, unsigned int flags)
+/* Hides a new mapping and locks it (@flags of mlock2(2)), or its @least bytes; an error unmaps it. */
+static int protect(void *p, size_t len, size_t least, unsigned int flags)
 {
 	int err;
 
@@ -44,8 +44,8 @@ static int protect(void *p, size_t len, unsigned int flags)
 		munmap(p, len);
 		return err;
 	}
-	if (mlock2(p, len, flags) < 0)
-		say_unlocked(len, errno);
+	if (mlock2(p, len, flags) < 0 && (least == len || mlock2(p, least, flags) < 0))
+		say_unlocked(least, errno);
 	return 0;
 }
 
@@ -53,7 +53,7 @@ void *cman_secret_alloc(size_t len)
 {
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (p == MAP_FAILED || protect(p, len, 0))
+	if (p == MAP_FAILED || protect(p, len, len, 0))
 		return NULL;
 	return p;
 }
@@ -89,7 +89,7 @@ int cman_secret_memfd(const char *name, size_t len)
 	return err;
 }
 
-int cman_secret_map(int fd, size_t len, void **ret)
+int cman_secret_map(int fd, size_t len, size_t least, void **ret)
 {
 	int err, seals = fcntl(fd, F_GET_SEALS);
 	struct stat st;
@@ -101,7 +101,7 @@ int cman_secret_map(int fd, size_t len, void **ret)
 	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
-	err = protect(p, len, MLOCK_ONFAULT);
+	err = protect(p, len, least, MLOCK_ONFAULT);
 	if (!err)
 		*ret = p;
 	return err;
@@ -142,7 +142,7 @@ int cman_secret_open(int fd, size_t max, void **ret, size_t *ret_len)
 	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
-	err = protect(p, (size_t)st.st_size, MLOCK_ONFAULT);
+	err = protect(p, (size_t)st.st_size, (size_t)st.st_size, MLOCK_ONFAULT);
 	if (err)
 		return err;
 	*ret = p;

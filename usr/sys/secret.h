@@ -2,7 +2,7 @@
 /*
  * Memory that holds secrets: locked (never swapped), not in core dumps, wiped when it is given up.
  * Where the limit of locked memory (RLIMIT_MEMLOCK) does not allow the lock it is not locked, and the
- * first time says so in the log: the manager raises the limit before it starts cells. Sources:
+ * first time says so in the log: the manager raises the limit before it starts cells, if it may. Sources:
  * mlock2(2), madvise(2) MADV_DONTDUMP, memfd_create(2), explicit_bzero(3).
  *
  *	private to a process		cman_secret_alloc(), cman_secret_free()
@@ -28,9 +28,11 @@ int cman_secret_memfd(const char *name, size_t len);
 
 /*
  * Maps the first @len bytes of @fd, shared, pages locked as they are touched (MLOCK_ONFAULT), not
- * dumped. -EBADF: it is shorter, or could become so (F_SEAL_SHRINK is missing). 0 or -errno.
+ * dumped. The limit counts pages that nobody has touched, too: where it does not allow @len, only the
+ * first @least bytes are locked. -EBADF: it is shorter, or could become so (F_SEAL_SHRINK is missing). 0
+ * or -errno.
  */
-int cman_secret_map(int fd, size_t len, void **ret);
+int cman_secret_map(int fd, size_t len, size_t least, void **ret);
 /* A memfd with just these bytes, which nobody can change any more (all seals). Descriptor or -errno. */
 int cman_secret_seal(const char *name, const void *data, size_t len);
 /*

@@ -29,6 +29,21 @@ size_t cman_tls_memory_size(uint32_t nslots)
 	return table_size(nslots) + (size_t)nslots * EACH;
 }
 
+int cman_tls_memory_map(int fd, uint32_t nslots, uint8_t **ret)
+{
+	void *p;
+	int err = cman_secret_map(fd, cman_tls_memory_size(nslots), table_size(nslots), &p);
+
+	if (!err)
+		*ret = p;
+	return err;
+}
+
+void cman_tls_memory_unmap(uint8_t *memory, uint32_t nslots)
+{
+	cman_secret_unmap(memory, cman_tls_memory_size(nslots));
+}
+
 struct cman_tls_slot *cman_tls_slot_at(uint8_t *memory, uint32_t slot)
 {
 	return (struct cman_tls_slot *)(void *)memory + slot;

@@ -80,6 +80,13 @@ struct cman_tls_slot {
 
 /* Of one cell, with in[] and out[]: sparse, only what is touched occupies memory. */
 size_t cman_tls_memory_size(uint32_t nslots);
+/*
+ * Maps the memfd @fd of a cell as cman_secret_map(): all of it is locked, or, where the limit does not
+ * allow that, the slots, which have the keys. 0 or -errno.
+ */
+int cman_tls_memory_map(int fd, uint32_t nslots, uint8_t **ret);
+/* NULL is fine. */
+void cman_tls_memory_unmap(uint8_t *memory, uint32_t nslots);
 struct cman_tls_slot *cman_tls_slot_at(uint8_t *memory, uint32_t slot);
 uint8_t *cman_tls_in(uint8_t *memory, uint32_t nslots, uint32_t slot, int dir);
 uint8_t *cman_tls_out(uint8_t *memory, uint32_t nslots, uint32_t slot, int dir);
