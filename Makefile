@@ -30,6 +30,10 @@ uninstall: ## remove what install has put there
 ##@ Test
 check: $(DEPS_BUILD) $(DEPS_TEST) ## lint, all builds, all tests; SUITES=unit,net T=name select; ends with "N passed, N failed"
 	+$(Q)$(RUNNER)
+check-vm: $(DEPS_BUILD) $(DEPS_TEST) ## some of the tests under kernels 6.1 and 6.12 in QEMU; T="6.1 relay" selects
+	+$(Q)SUITES=vm $(RUNNER)
+check-vm-all: $(DEPS_BUILD) $(DEPS_TEST) ## more tests, also under the newest kernel of Debian's backports
+	+$(Q)SUITES=vm CMAN_VM_LEVEL=all CMAN_VM_KERNELS=$${CMAN_VM_KERNELS:-6.1,6.12,newest} $(RUNNER)
 lint: $(DEPS_BUILD) $(DEPS_TEST) ## format, -Werror, cppcheck, shellcheck, layering, SPDX
 	+$(Q)CMAN_BUILD='$(BUILD)' MAKE='$(MAKE)' bash scripts/lint.sh
 format: ## let clang-format rewrite all C sources (bpf, usr, tools, selftests)
@@ -53,4 +57,4 @@ help: ## this text
 	awk -F '\t' '{ printf "  %-24s %s\n", $$1, $$2 }'
 
 .PHONY: all programs tests bpf compile_commands.json deps clean demo bench install uninstall \
-	check lint format asan crash next fuzz help
+	check check-vm check-vm-all lint format asan crash next fuzz help

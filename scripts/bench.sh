@@ -6,9 +6,12 @@
 # ports and socket lookup programs of one cannot touch another. A pass starts all relays afresh and
 # measures the columns one after the other for each figure, in rotating order; ratios are formed
 # within a pass. A missing program is said and its column left out.
-# Needs root, util-linux, iproute2 and awk.
+# The measures tls_... have TLS 1.3 with AES-128-GCM between client and relay and none behind it, with
+# the same P-256 certificate; cman's gateways encrypt themselves (engine = "user").
+# Needs root, util-linux, iproute2, awk and, for TLS, openssl.
 #
 # usage: bench.sh [--quick] [--passes N] [--measures LIST] [--sockmap] [--json FILE]
+# LIST: measures, or the words plain and tls for all of a kind.
 # --sockmap adds a column: cman whose services have splice = "sockmap".
 # environment: CMAN_BUILD (default: build), CMAN_BENCH (default: $CMAN_BUILD/bin/cman-bench)
 
@@ -16,11 +19,12 @@
 # shellcheck disable=SC2317
 set -u -o pipefail
 
-ALL_MEASURES="idle rtt down1 down16 up1 up16 fin1 fin4 rst1 rst4"
+PLAIN_MEASURES="idle rtt down1 down16 up1 up16 fin1 fin4 rst1 rst4"
+TLS_MEASURES="tls_idle tls_rtt tls_down16 tls_up16 tls_full4 tls_resume4"
 quick=0
 sockmap=0
 passes=
-measures=$ALL_MEASURES
+measures="plain tls"
 json=
 
 die()
@@ -37,17 +41,24 @@ while [ $# -gt 0 ]; do
 	--measures) measures=${2//,/ }; shift ;;
 	--sockmap) sockmap=1 ;;
 	--json) json=${2-}; [ -n "$json" ] || die "--json needs a file"; shift ;;
-	-h | --help) sed -n '4,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+	-h | --help) sed -n '4,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
 	*) die "no option $1; the options are --quick --passes N --measures LIST --sockmap --json FILE" ;;
 	esac
 	shift || die "the last option needs a value"
 done
+wanted=
 for m in $measures; do
-	case " $ALL_MEASURES " in
+	case " $PLAIN_MEASURES $TLS_MEASURES plain tls " in
 	*" $m "*) ;;
-	*) die "--measures: '$m' is not one of $ALL_MEASURES" ;;
+	*) die "--measures: '$m' is not plain, tls or one of $PLAIN_MEASURES $TLS_MEASURES" ;;
+	esac
+	case $m in
+	plain) wanted+=" $PLAIN_MEASURES" ;;
+	tls) wanted+=" $TLS_MEASURES" ;;
+	*) wanted+=" $m" ;;
 	esac
 done
+measures=${wanted# }
 if [ "$quick" = 1 ]; then
 	passes=${passes:-3}
 	seconds=0.5
@@ -59,10 +70,12 @@ else
 	warmup=0.5
 	idle_sessions=4000
 fi
+tls_idle_sessions=2000
 case $passes in
 '' | *[!0-9]* | 0) die "--passes: '$passes' is not a number above 0" ;;
 esac
 
+certificates=$(realpath "$(dirname "$0")/../selftests/lib/certificates.sh")
 build=$(realpath -m "${CMAN_BUILD:-build}")
 bench=${CMAN_BENCH:-$build/bin/cman-bench}
 [ -x "$bench" ] || die "$bench is not there: build it, or set CMAN_BUILD or CMAN_BENCH"
@@ -139,16 +152,17 @@ wait_for()
 	return 1
 }
 
-# Ports are the same in every namespace: servers on 70xx, relays on 80xx.
+# Ports are the same in every namespace: servers on 70xx, relays on 80xx; with TLS 71xx and 81xx.
 declare -A port=([rtt]=01 [fin]=02 [rst]=03 [down]=04 [up]=05 [idle]=06)
 
+# address COLUMN SERVICE [tls]
 address()
 {
-	if [ "$1" = direct ]; then
-		echo "127.0.0.1:70${port[$2]}"
-	else
-		echo "127.0.0.1:80${port[$2]}"
-	fi
+	local place=80
+
+	[ "$1" != direct ] || place=70
+	[ -z "${3-}" ] || place=$((place + 1))
+	echo "127.0.0.1:$place${port[$2]}"
 }
 
 new_server()
@@ -170,6 +184,7 @@ separate_namespace()
 new_column()
 {
 	local column=$1
+	local tls=(--tls --tls-cert "$tmp/cert/server.pem" --tls-key "$tmp/cert/server.key")
 
 	unshare -n sleep infinity &
 	holder[$column]=$!
@@ -187,6 +202,13 @@ new_column()
 		--listen "127.0.0.1:70${port[down]}"
 	new_server "$column" "$load_cpu" sink --mode sink --discard \
 		--listen "127.0.0.1:70${port[up]}"
+	[ "$column" = direct ] && [ "$with_tls" = 1 ] || return 0
+	new_server "$column" "$relay_cpu" tls_rtt "${tls[@]}" --listen "127.0.0.1:71${port[rtt]}"
+	new_server "$column" "$load_cpu" tls_echo "${tls[@]}" --listen "127.0.0.1:71${port[fin]}"
+	new_server "$column" "$load_cpu" tls_source "${tls[@]}" --mode source \
+		--listen "127.0.0.1:71${port[down]}"
+	new_server "$column" "$load_cpu" tls_sink "${tls[@]}" --mode sink \
+		--listen "127.0.0.1:71${port[up]}"
 }
 
 # ---- the relays ----
@@ -206,6 +228,11 @@ configure_cman()
 		for name in "${!port[@]}"; do
 			echo "    listener l_$name { address = \"127.0.0.1:80${port[$name]}\"" \
 				"service = \"s_$name\" }"
+			[ "$with_tls" = 0 ] ||
+				echo "    listener t_$name { address = \"127.0.0.1:81${port[$name]}\"" \
+					"service = \"s_$name\" tls { engine = \"user\"" \
+					"certificate = \"$tmp/cert/server.pem\"" \
+					"key = \"$tmp/cert/server.key\" } }"
 			echo "    service s_$name { targets = { \"127.0.0.1:70${port[$name]}\" }" \
 				"splice = \"$splice\" }"
 		done
@@ -231,6 +258,8 @@ configure_haproxy()
 		for name in "${!port[@]}"; do
 			echo "listen $name"
 			echo "	bind 127.0.0.1:80${port[$name]}"
+			[ "$with_tls" = 0 ] ||
+				echo "	bind 127.0.0.1:81${port[$name]} ssl crt $tmp/cert/both.pem"
 			echo "	server s 127.0.0.1:70${port[$name]}"
 		done
 	} >"$tmp/haproxy.cfg"
@@ -262,9 +291,16 @@ configure_nginx()
 		echo "error_log $tmp/nginx.err warn;"
 		echo "events { worker_connections 19000; }"
 		echo "stream {"
+		if [ "$with_tls" = 1 ]; then
+			echo "	ssl_protocols TLSv1.2 TLSv1.3;"
+			echo "	ssl_certificate $tmp/cert/server.pem;"
+			echo "	ssl_certificate_key $tmp/cert/server.key;"
+		fi
 		for name in "${!port[@]}"; do
 			echo "	server {"
 			echo "		listen 127.0.0.1:80${port[$name]} backlog=4096;"
+			[ "$with_tls" = 0 ] ||
+				echo "		listen 127.0.0.1:81${port[$name]} ssl backlog=4096;"
 			echo "		proxy_pass 127.0.0.1:70${port[$name]};"
 			echo "		proxy_timeout 600s;"
 			# Without it nginx closes both ways at the first FIN and loses the rest.
@@ -365,14 +401,16 @@ stop_relay()
 
 # ---- measuring ----
 
-# run CPU COLUMN SERVICE VERB OPTION...: cman-bench's lines in $tmp/out
+# run CPU COLUMN SERVICE VERB OPTION...: cman-bench's lines in $tmp/out. With --tls: to the port for it.
 run()
 {
-	local cpu=$1 column=$2 service=$3 verb=$4 list
+	local cpu=$1 column=$2 service=$3 verb=$4 list secure=
 
 	shift 4
+	[[ " $* " != *" --tls "* ]] || secure=tls
 	list=$(relay_pids "$column")
-	(in_column "$column" "$cpu" "$bench" "$verb" --connect "$(address "$column" "$service")" \
+	(in_column "$column" "$cpu" "$bench" "$verb" \
+		--connect "$(address "$column" "$service" "$secure")" \
 		${list:+--cpu-of "$list"} "$@") >"$tmp/out" 2>"$tmp/err"
 }
 
@@ -381,12 +419,20 @@ value()
 	awk -v key="$1" '$1 == key { print $2; found = 1 } END { if (!found) print "-" }' "$tmp/out"
 }
 
+# nginx ends its streams without close_notify, which cman-bench counts as lost: after what is measured.
+only_unclosed()
+{
+	[ "$2" = nginx ] && [[ $1 == tls_* ]] && [ -s "$tmp/err" ] &&
+		! grep -qv -e '^ready ' -e 'without close_notify$' -e 'only counted$' "$tmp/err" &&
+		[ "$(value wrong_bytes)" = 0 ]
+}
+
 # record PASS MEASURE COLUMN FIGURE CPU_FIGURE, of the last run, whose exit status is $6
 record()
 {
 	local cpu=-
 
-	if [ "$6" != 0 ]; then
+	if [ "$6" != 0 ] && ! only_unclosed "$2" "$3"; then
 		echo "bench.sh: $2 of $3 failed in pass $1:" >&2
 		cat "$tmp/err" >&2
 		grep -E '^(incidents|lost|failures|refused|resets|timeouts|early_eofs|wrong)' \
@@ -403,7 +449,12 @@ measure()
 	local pass=$1 measure=$2 column=$3 digits=${2##*[a-z]}
 	local name=${2%"$digits"} n=${digits:-1}
 	local time=(--duration "$seconds" --warmup "$warmup")
+	local tls=(--tls --tls-cipher TLS_AES_128_GCM_SHA256)
 
+	# such sessions are not spliced
+	case $column.$name in
+	sockmap.tls_*) return 0 ;;
+	esac
 	case $name in
 	idle)
 		[ "$column" != direct ] || return 0
@@ -432,6 +483,32 @@ measure()
 			--size 64 "${time[@]}"
 		record "$pass" "$measure" "$column" connections_per_s cpu_us_per_connection $?
 		;;
+	tls_idle)
+		[ "$column" != direct ] || return 0
+		# A fresh start: no memory of other sessions that these could use again.
+		stop_relay "$column"
+		start_relay "$column" || return 0
+		for n in 50 "$tls_idle_sessions"; do
+			run "$load_cpu" "$column" idle idle "${tls[@]}" --sessions "$n" \
+				--duration 0.1 --warmup 5
+		done
+		record "$pass" "$measure" "$column" rss_per_session_bytes pss_per_session_bytes $?
+		;;
+	tls_rtt)
+		run "$relay_cpu" "$column" rtt pingpong "${tls[@]}" --size 64 "${time[@]}"
+		record "$pass" "$measure" "$column" latency_us.p50 cpu_us_per_operation $?
+		;;
+	tls_down | tls_up)
+		run "$load_cpu" "$column" "${name#tls_}" bulk "${tls[@]}" \
+			--direction "${name#tls_}" --connections "$n" "${time[@]}"
+		record "$pass" "$measure" "$column" gbit_per_s cpu_s_per_gb $?
+		;;
+	tls_full | tls_resume)
+		[ "$name" = tls_full ] || tls+=(--tls-resume)
+		run "$load_cpu" "$column" fin connrate "${tls[@]}" --close fin --clients "$n" \
+			--size 64 "${time[@]}"
+		record "$pass" "$measure" "$column" connections_per_s cpu_us_per_connection $?
+		;;
 	esac
 }
 
@@ -442,6 +519,8 @@ describe()
 	echo "pinned     relay on CPU $relay_cpu; load and servers on CPU $load_cpu;" \
 		"round trip all on CPU $relay_cpu"
 	echo "bulk       servers and clients neither copy in (sendfile) nor out (MSG_TRUNC)"
+	[ "$with_tls" = 0 ] ||
+		echo "TLS        $(openssl version | cut -d' ' -f1-2); clients do encrypt"
 	echo "passes     $passes of $seconds s after $warmup s, interleaved; min / median / max"
 	echo "load       $(cut -d' ' -f1-3 /proc/loadavg) before the run"
 	awk '{ exit !($1 > 0.5) }' /proc/loadavg &&
@@ -454,7 +533,8 @@ describe()
 report()
 {
 	awk -v order="$measures" -v names="${columns[*]}" -v passes="$passes" -v json="$json" \
-		-v quick="$quick" -v kernel="$(uname -r)" -v idle="$idle_sessions" '
+		-v quick="$quick" -v kernel="$(uname -r)" -v idle="$idle_sessions" \
+		-v tls_idle="$tls_idle_sessions" '
 	function put(pass, m, c, kind, v) { val[pass, m, c, kind] = v }
 	function has(pass, m, c, kind) {
 		return (pass, m, c, kind) in val && val[pass, m, c, kind] != "-"
@@ -603,6 +683,18 @@ report()
 		}
 		label["idle", "figure"] = "RSS bytes per idle session"
 		label["idle", "cpu"] = "PSS bytes per idle session"
+		label["tls_idle", "figure"] = "TLS: RSS bytes per idle session"
+		label["tls_idle", "cpu"] = "TLS: PSS bytes per idle session"
+		label["tls_rtt", "figure"] = "TLS: round trip 64 B, p50, us"
+		label["tls_rtt", "cpu"] = "TLS: CPU us per round trip"
+		label["tls_down16", "figure"] = "TLS: bulk down, 16 conn., Gbit/s"
+		label["tls_down16", "cpu"] = "TLS: CPU s per GB down, 16 conn."
+		label["tls_up16", "figure"] = "TLS: bulk up, 16 conn., Gbit/s"
+		label["tls_up16", "cpu"] = "TLS: CPU s per GB up, 16 conn."
+		label["tls_full4", "figure"] = "TLS: full handshakes/s, 4 clients"
+		label["tls_full4", "cpu"] = "TLS: CPU us per full handshake"
+		label["tls_resume4", "figure"] = "TLS: resumptions/s, 4 clients"
+		label["tls_resume4", "cpu"] = "TLS: CPU us per resumption"
 	}
 	{ put($1, $2, $3, "figure", $4); put($1, $2, $3, "cpu", $5) }
 	END {
@@ -632,6 +724,8 @@ report()
 		goal("bulk up 16, CPU per GB, cman/that peer", "0.5", 1, n, n ? median() : 0)
 		gather("idle", "cman", "figure")
 		goal("RSS bytes per idle session, cman", "200", 1, n, n ? median() : 0)
+		gather("tls_idle", "cman", "figure")
+		goal("RSS bytes per idle TLS session, cman", "1024", 1, n, n ? median() : 0)
 
 		if (json == "")
 			exit
@@ -640,6 +734,7 @@ report()
 		member(0, "quick", quick ? "true" : "false")
 		member(0, "passes", passes)
 		member(0, "idle_sessions", idle)
+		member(0, "tls_idle_sessions", tls_idle)
 		out = out ", \"measures\": {"
 		for (i = 1; i <= nm; i++) {
 			m = meas[i]
@@ -669,6 +764,16 @@ ulimit -n "$(ulimit -Hn)"
 ip link set lo up
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 skipped=()
+with_tls=0
+case $measures in
+*tls_*)
+	# shellcheck source=selftests/lib/certificates.sh
+	. "$certificates"
+	make_certificates "$tmp/cert" || die "no certificates"
+	cat "$tmp/cert/server.pem" "$tmp/cert/server.key" >"$tmp/cert/both.pem"
+	with_tls=1
+	;;
+esac
 if [ -x "$build/bin/cmanctl" ] && [ -x "$build/bin/cmand" ]; then
 	columns+=(cman)
 	configure_cman cman user

@@ -14,7 +14,8 @@
 # @var EXTRA_CFLAGS=           appended to the compiler's flags
 # @var V=1                     show the commands
 # @var PREFIX, DESTDIR           for install (default /usr/local, nothing)
-# @var SUITES, T                 for check: suites (lint,unit,asan,fuzz,sim,model,net,fault,apps), names of tests
+# @var SUITES, T                 for check: suites (lint,unit,asan,fuzz,sim,model,net,fault,apps,vm), names of tests
+# @var CMAN_VM_KERNELS         for check-vm: 6.1,6.12; X.Y of Debian's backports, newest
 # @var NODEPS=1                never try to install packages
 
 BUILD        ?= build

@@ -20,13 +20,16 @@ TEST_PKGS=(
 	iproute2 iputils-ping tcpdump procps util-linux psmisc curl jq socat netcat-openbsd openssl python3
 	openssh-client openssh-server postgresql postgresql-contrib redis-server redis-tools
 	nginx-light libnginx-mod-stream haproxy spin
+	gnutls-bin wget openjdk-17-jre-headless etcd-server etcd-client
+	qemu-system-x86 busybox-static cpio kmod xz-utils zstd
 )
 # what the packages above are needed for, when dpkg cannot be asked
 BUILD_CMDS=(gcc make pkg-config clang llvm-strip bpftool)
 BUILD_LIBS=(libbpf libelf zlib libmnl libssl libcrypto libuv libconfuse jansson libcap-ng
 	libseccomp sqlite3 libcurl libmicrohttpd libedit)
 TEST_CMDS=(clang-format cppcheck shellcheck ip ping ss tc tcpdump unshare nsenter setsid ps curl jq socat nc
-	openssl python3 ssh sshd redis-server redis-cli nginx haproxy psql spin)
+	openssl python3 ssh sshd redis-server redis-cli nginx haproxy psql spin
+	gnutls-cli wget java etcd etcdctl qemu-system-x86_64 busybox cpio modprobe xz zstd)
 TEST_LIBS=(criterion)
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

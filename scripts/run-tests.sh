@@ -9,9 +9,10 @@
 # - a skip whose reason is not in selftests/lib/known-skips is a failure
 # - a program that hangs is killed with its process group, by id; nothing is ever killed by name
 #
-# Environment: CMAN_BUILD (build), MAKE, SUITES (lint,unit,asan,fuzz,sim,model,net,fault,apps), T (part of the
-# names of tests, several with commas), TEST_TIMEOUT (seconds, for files without "# timeout: N"),
-# FUZZ_ITERATIONS (20000).
+# Environment: CMAN_BUILD (build), MAKE, SUITES (lint,unit,asan,fuzz,sim,model,net,fault,apps,vm), T (part of
+# the names of tests, several with commas), TEST_TIMEOUT (seconds, for files without "# timeout: N"),
+# FUZZ_ITERATIONS (20000), CMAN_VM_KERNELS (6.1,6.12), CMAN_VM_LEVEL (check, or all), CMAN_VM_SECONDS (of
+# each machine).
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -21,7 +22,7 @@ CMAN_CRASH_BUILD=$CMAN_BUILD/crash
 CMAN_NEXT_BUILD=$CMAN_BUILD/next
 ASAN_BUILD=$CMAN_BUILD/asan
 export CMAN_BUILD CMAN_CRASH_BUILD CMAN_NEXT_BUILD
-SUITES=${SUITES:-lint,unit,asan,fuzz,sim,model,net,fault,apps}
+SUITES=${SUITES:-lint,unit,asan,fuzz,sim,model,net,fault,apps,vm}
 T=${T:-}
 TEST_TIMEOUT=${TEST_TIMEOUT:-300}
 FUZZ_ITERATIONS=${FUZZ_ITERATIONS:-20000}
@@ -36,8 +37,8 @@ child=
 
 for s in ${SUITES//,/ }; do
 	case $s in
-	lint | unit | asan | fuzz | sim | model | net | fault | apps) ;;
-	*) echo "run-tests: no suite \"$s\": lint unit asan fuzz sim model net fault apps" >&2; exit 2 ;;
+	lint | unit | asan | fuzz | sim | model | net | fault | apps | vm) ;;
+	*) echo "run-tests: no suite \"$s\": lint unit asan fuzz sim model net fault apps vm" >&2; exit 2 ;;
 	esac
 done
 wanted() { [[ ,$SUITES, == *,$1,* ]]; }
@@ -281,10 +282,47 @@ suite_shell() {
 	done
 }
 
+# suite_vm: some of net under other kernels, all machines at once (selftests/vm)
+suite_vm() {
+	local kernels=${CMAN_VM_KERNELS:-6.1,6.12} level=${CMAN_VM_LEVEL:-check} jobs=() kernel name names
+	local folder=$LOGS/vm limit rc=0 secs log
+	limit=${CMAN_VM_SECONDS:-$([ "$level" = all ] && echo 3600 || echo 900)}
+	for kernel in ${kernels//,/ }; do
+		names=
+		while read -r name; do
+			[ -x "selftests/net/$name.sh" ] && selected "$kernel $name" && names+="${names:+,}$name"
+		done < <(awk -v level="$level" '!/^#/ && ($3 == "check" || $3 == level) { print $1 }' selftests/vm/suites)
+		[ -z "$names" ] || jobs+=("$kernel:$names")
+	done
+	[ ${#jobs[@]} -gt 0 ] || return 0
+	mkdir -p "$folder"
+	# fetching the kernels comes before, booting a second time in between
+	run_limited $((limit + 600)) "$LOGS/vm.log" bash selftests/vm/run.sh "$limit" "$folder" "${jobs[@]}" || :
+	for kernel in "${jobs[@]}"; do
+		names=${kernel#*:} kernel=${kernel%%:*}
+		if [ -s "$folder/$kernel/skip" ]; then
+			log=$folder/$kernel/machine.log
+			printf '1..0 # SKIP %s\n' "$(< "$folder/$kernel/skip")" > "$log.tap"
+			account vm "$kernel" "$log" "$log.tap" 0 0
+			continue
+		fi
+		for name in ${names//,/ }; do
+			log=$folder/$kernel/$name.log
+			if [ -s "$folder/$kernel/$name.result" ]; then
+				read -r rc secs < "$folder/$kernel/$name.result"
+				account vm "$kernel $name" "$log" "$log" "$rc" "$secs"
+			else
+				log=$folder/$kernel/machine.log
+				account vm "$kernel $name" "$log" /dev/null 0 0 "the machine ended before it"
+			fi
+		done
+	done
+}
+
 mkdir -p "$LOGS"
 begin=$EPOCHREALTIME
 ! wanted lint || suite_lint
-if wanted unit || wanted sim || wanted net || wanted fault || wanted apps; then
+if wanted unit || wanted sim || wanted net || wanted fault || wanted apps || wanted vm; then
 	build normal BUILD="$CMAN_BUILD" all tests
 fi
 if wanted asan || wanted fuzz; then
@@ -294,7 +332,8 @@ if wanted fault || wanted net; then
 	! compgen -G 'usr/gateway/*.c' > /dev/null ||
 		build crash-points BUILD="$CMAN_CRASH_BUILD" CRASH=1 programs tests
 fi
-if compgen -G 'usr/manager/*.c' > /dev/null &&
+if { wanted net || wanted fault || wanted apps || { wanted vm && [ "${CMAN_VM_LEVEL:-}" = all ]; }; } &&
+	compgen -G 'usr/manager/*.c' > /dev/null &&
 	grep -rqs 'CMAN_NEXT_' --include='*.sh' selftests/net selftests/fault selftests/apps; then
 	build next-release BUILD="$CMAN_NEXT_BUILD" VERSION="${NEXT_VERSION:-0.2.0}" programs
 fi
@@ -304,6 +343,7 @@ fi
 for s in sim model net fault apps; do
 	! wanted $s || suite_shell $s
 done
+! wanted vm || suite_vm
 
 if [ $((passed + failed + skipped)) = 0 ]; then
 	echo "no test was run (SUITES=$SUITES${select:+ T=$select})"

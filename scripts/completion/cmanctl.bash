@@ -26,7 +26,7 @@ _cmanctl()
 	--service) return ;;
 	--drain) return ;;
 	--source) return ;;
-	--state) words='accepted connecting relaying leaving prepared closing' ;;
+	--state) words='accepted connecting handshake relaying leaving prepared closing' ;;
 	-n | --count) return ;;
 	-d | --delay) return ;;
 	esac

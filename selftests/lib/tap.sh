@@ -158,9 +158,10 @@ bail() {
 
 # --- waiting
 
-# wait_for SECONDS COMMAND…: until the command succeeds; fails at the deadline
+# wait_for SECONDS COMMAND…: until the command succeeds; fails at the deadline, which is CMAN_SLOW times
+# later on a machine that is that much slower
 wait_for() {
-	local deadline=$((${EPOCHREALTIME/[.,]/} + $(_usec "$1"))) pause=0.005
+	local deadline=$((${EPOCHREALTIME/[.,]/} + ${CMAN_SLOW:-1} * $(_usec "$1"))) pause=0.005
 	shift
 	while ! "$@" > /dev/null 2>&1; do
 		[ "${EPOCHREALTIME/[.,]/}" -lt "$deadline" ] || return 1

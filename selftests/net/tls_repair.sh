@@ -80,7 +80,7 @@ unharmed() {
 
 # all_kinds ENGINE VERSION [OPTION…]: sessions of all kinds through six moves by repair
 all_kinds() {
-	local engine=$1 version=$2 n i tag=$1${2#1.}
+	local engine=$1 n i tag=$1${2#1.}
 	local what="$engine, TLS $2" slow="--connect-timeout $((5 * ${CMAN_SLOW:-1}))"
 	local ca="$slow --tls --tls-version $2 --tls-ca $T/cert/ca.pem --tls-name localhost"
 	shift 2

@@ -14,8 +14,8 @@
 #include <string.h>
 
 static const char *const via_words[] = { "auto", "fd", "repair", NULL };
-static const char *const state_words[] = { "accepted", "connecting", "relaying", "leaving",
-					   "prepared", "closing",    NULL };
+static const char *const state_words[] = { "accepted", "connecting", "handshake", "relaying",
+					   "leaving",  "prepared",   "closing",	  NULL };
 static const char *const show_words[] = { "sessions",	"services", "rules",   "gateways",
 					  "parameters", "events",   "version", NULL };
 static const char *const dump_words[] = { "dump", NULL };

@@ -51,24 +51,25 @@ struct turn {
 
 static struct cman_tls_cipher *cipher_of(struct turn *u, enum leg leg, int way)
 {
-	struct cman_tls_cipher **c = &u->t->cipher[leg][way];
+	struct cman_tls_cipher *c = u->t->cipher[leg][way];
 	struct cman_tls_half half;
 
-	if (*c)
-		return *c;
-	*c = calloc(1, sizeof(**c));
-	if (!*c)
+	if (c)
+		return c;
+	c = calloc(1, sizeof(*c));
+	if (!c)
 		return NULL;
 	cman_tls_slot_half(u->slot, leg, way, &half);
 	half.epoch = u->next->number[leg][way].epoch;
 	memcpy(half.secret, u->slot->secret[leg][way][half.epoch & 1], sizeof(half.secret));
-	if (cman_tls_cipher_init(*c, cman_tls_suite(u->slot->suite[leg]), &half,
+	if (cman_tls_cipher_init(c, cman_tls_suite(u->slot->suite[leg]), &half,
 				 way == CMAN_TLS_TX)) {
-		free(*c);
-		*c = NULL;
+		free(c);
+		c = NULL;
 	}
 	cman_secret_wipe(&half, sizeof(half));
-	return *c;
+	u->t->cipher[leg][way] = c;
+	return c;
 }
 
 /* The next key of one way, in @next. The secret goes where the one before the present was. */

@@ -77,7 +77,7 @@ static void piece_free(struct piece *e)
 	for (int l = 0; l < 2; l++) {
 		cman_repair_free(&e->leg[l]);
 		free(e->between[l]);
-		free(e->drained[l].data);
+		drained_free(&e->drained[l]);
 		cman_secret_wipe(&e->move[l], sizeof(e->move[l]));
 	}
 	cman_secret_free(e->tls, e->tls_len);
@@ -94,6 +94,14 @@ static void cargo_free(struct parcel_out *p)
 	p->cargo = NULL;
 }
 
+/* What the kernel had opened was read, and cannot be put back: better no session than one with a gap. */
+static void has_gap(struct parcel_out *p, uint32_t k)
+{
+	p->c->slots[p->slot[k]].flags |= CMAN_SLOT_RESET;
+	cman_err("a session with kernel TLS ends: what was read of it cannot be put back",
+		 "session=%016llx", (unsigned long long)p->session[k]);
+}
+
 /* Nothing was closed yet: leg @l of entry @k goes on in its socket. */
 static void thaw_leg(struct parcel_out *p, uint32_t k, int l)
 {
@@ -102,9 +110,7 @@ static void thaw_leg(struct parcel_out *p, uint32_t k, int l)
 	if (!ktls_is_leg(&p->copy[k], l))
 		cman_repair_thaw(e->fd[l], &e->leg[l], NULL);
 	else if (cman_ktls_thaw(e->fd[l], &e->move[l], &e->leg[l], NULL) || e->drained[l].len)
-		cman_err("a leg with kernel TLS has lost what was read of it",
-			 "session=%016llx bytes=%zu", (unsigned long long)p->session[k],
-			 e->drained[l].len);
+		has_gap(p, k);
 }
 
 /* Entry @k stays here: @why, unless it was just a bad moment. */
@@ -566,6 +572,8 @@ static void thaw(struct parcel_out *p)
 		struct piece *e = &p->cargo->piece[k];
 		struct restored *one = &r->one[k];
 
+		if (e->drained[0].len || e->drained[1].len)
+			has_gap(p, k);
 		one->slot = p->slot[k];
 		one->session = p->session[k];
 		memcpy(one->leg, e->leg, sizeof(one->leg)); /* borrowed: the piece frees them */

@@ -79,6 +79,7 @@ struct drained {
 	size_t len;
 };
 
+void drained_free(struct drained *d); /* wipes; keeps len */
 bool ktls_is_leg(const struct cman_slot *s, int leg);
 /* Why it cannot move; NULL: it can. */
 const char *ktls_cannot(struct manager *m, int fd);

@@ -58,13 +58,24 @@ struct sink {
 	int leg;
 };
 
+void drained_free(struct drained *d)
+{
+	if (d->data)
+		cman_secret_wipe(d->data, d->len);
+	free(d->data);
+	d->data = NULL;
+}
+
 static int keep(struct drained *d, const void *content, size_t len)
 {
-	uint8_t *data = realloc(d->data, d->len + len);
+	uint8_t *data = malloc(d->len + len);
 
 	if (!data)
 		return -ENOMEM;
+	if (d->len)
+		memcpy(data, d->data, d->len);
 	memcpy(data + d->len, content, len);
+	drained_free(d);
 	d->data = data;
 	d->len += len;
 	return 0;
@@ -148,10 +159,12 @@ void ktls_wake(struct cell *c, uint32_t slot, int leg, int fd)
 		err = keys_of(t, leg, CMAN_TLS_RX, &rx);
 	if (!err)
 		err = cman_ktls_attach(fd, &tx, &rx);
-	if (err)
+	if (err) {
+		c->slots[slot].flags |= CMAN_SLOT_RESET; /* nobody may relay its records as data */
 		cman_err("a socket made from an image did not get its keys",
 			 "session=%016llx leg=%s err=\"%s\"", (unsigned long long)c->slots[slot].id,
 			 leg ? "server" : "client", strerror(-err));
+	}
 	cman_secret_wipe(&tx, sizeof(tx));
 	cman_secret_wipe(&rx, sizeof(rx));
 }

@@ -22,6 +22,7 @@
 
 #include "usr/sys/crash.h"
 #include "usr/sys/log.h"
+#include "usr/sys/secret.h"
 #include "usr/sys/proc.h"
 #include "usr/sys/sock.h"
 
@@ -402,6 +403,8 @@ static void adopted_free(struct adopted *a)
 	for (uint32_t k = 0; k < a->restore.n; k++)
 		for (int l = 0; l < 2; l++)
 			cman_image_drop(&a->restore.one[k].leg[l]);
+	if (a->data)
+		cman_secret_wipe(a->data, a->len);
 	free(a->data);
 	free(a);
 }
@@ -547,6 +550,7 @@ void restore_release(struct manager *m, uint64_t batch, uint64_t session)
 	}
 	for (int l = 0; l < 2; l++)
 		cman_image_drop(&one.leg[l]);
+	cman_secret_wipe(data, len);
 	free(data);
 }
 
@@ -579,6 +583,7 @@ int restore_foreign(struct manager *m, const char *name, uint64_t batch, struct 
 	err = find_image(data, len, one) ? 0 : -ENOENT;
 	for (int l = 0; l < 2 && !err; l++)
 		err = cman_image_own(&one->leg[l]);
+	cman_secret_wipe(data, len);
 	free(data);
 	if (err)
 		return err;
