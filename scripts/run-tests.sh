@@ -228,6 +228,7 @@ suite_unit() {
 		[ -x "$build/tests/unit/$name" ] || continue	# not built: counted already
 		ASAN_OPTIONS="log_path=$san:detect_leaks=1:print_legend=0:strict_string_checks=1:detect_stack_use_after_return=1" \
 		UBSAN_OPTIONS="log_path=$san:print_stacktrace=1" \
+		LSAN_OPTIONS="suppressions=$PWD/selftests/lib/lsan.supp:print_suppressions=0" \
 		run_limited "$(timeout_of "$src")" "$log" \
 			"$build/tests/unit/$name" "--tap=$log.tap" || rc=$?
 		[ -e "$log.tap" ] || : > "$log.tap"

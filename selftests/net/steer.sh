@@ -47,7 +47,7 @@ filters() { tc filter show dev "$1" ingress | grep -c 'cman_hold'; }
 
 like "$("$C" open cman1)" '\(-2\)$' "no instance: ENOENT"
 ok "the maps are made and pinned" "$C" create cman1 2 100
-is "$("$C" open cman1)" "abi 1, cman1, 2 cells of 100 slots" \
+is "$("$C" open cman1)" "abi 2, cman1, 2 cells of 100 slots" \
 	"another process opens what the dead one pinned"
 like "$("$C" create cman1 2 100)" '\(-17\)$' "a second create: EEXIST"
 is "$(pins)" "cman1 " "and it leaves nothing behind"

@@ -183,9 +183,9 @@ Test(session, between_restored_legs)
 
 Test(session, state_names)
 {
-	for (uint8_t state = CMAN_SLOT_FREE; state <= CMAN_SLOT_CLOSING; state++)
+	for (uint8_t state = CMAN_SLOT_FREE; state <= CMAN_SLOT_HANDSHAKE; state++)
 		cr_expect_eq(cman_slot_state_parse(cman_slot_state_name(state)), state);
-	cr_expect_str_eq(cman_slot_state_name(8), "?");
+	cr_expect_str_eq(cman_slot_state_name(9), "?");
 	cr_expect_str_eq(cman_slot_state_name(255), "?");
 	cr_expect_eq(cman_slot_state_parse("RELAYING"), -EINVAL);
 }
