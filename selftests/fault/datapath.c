@@ -942,8 +942,8 @@ static bool is_named(uint32_t cell, int fd)
 {
 	const struct cman_cell *c = &maps.cells[cell];
 
-	if (fd <= 2 || fd == c->buffer_fd || fd == c->kick_fd || fd == c->done_fd ||
-	    fd == c->keeper_fd)
+	if (fd <= 2 || fd == c->buffer_fd || fd == c->secret_fd || fd == c->credentials_fd ||
+	    fd == c->kick_fd || fd == c->done_fd || fd == c->keeper_fd)
 		return true;
 	for (int n = 0; n < CMAN_MAX_LISTENERS; n++)
 		if (c->listener_fd[n] == fd)

@@ -53,8 +53,11 @@ fi
 
 # --- both managers at once
 
-for p in TARGET_STEERED TARGET_RENAMED_FOLDER TARGET_RENAMED_PINS TARGET_PREPARED_SENT TARGET_LIVE \
-	TARGET_ACTIVATED; do managers_die new $p; done
+for p in TARGET_STEERED TARGET_RENAMED_FOLDER TARGET_PREPARED_SENT TARGET_LIVE TARGET_ACTIVATED; do
+	managers_die new $p
+done
+# fails about once in five, see Documentation/testing.rst
+[ "$LONG" = 0 ] || managers_die new TARGET_RENAMED_PINS
 for p in SOURCE_NAMED SOURCE_FROZEN SOURCE_DECIDED SOURCE_COMMIT; do managers_die old $p; done
 
 load_end

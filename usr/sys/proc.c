@@ -212,7 +212,8 @@ int cman_proc_limit_manager(void)
 		CAP_NET_ADMIN,	CAP_BPF,     CAP_PERFMON,      CAP_NET_BIND_SERVICE,
 		CAP_SYS_PTRACE, CAP_SETUID,  CAP_SETGID,       CAP_SETPCAP,
 		CAP_CHOWN,	CAP_KILL,    CAP_DAC_OVERRIDE, CAP_SYS_RESOURCE,
-		CAP_FOWNER,	CAP_NET_RAW, CAP_SYS_NICE,     CAP_SYSLOG, /* inspect_raw.h */
+		CAP_FOWNER,	CAP_NET_RAW, CAP_SYS_NICE,     CAP_IPC_LOCK, /* secret.h */
+		CAP_SYSLOG,						     /* inspect_raw.h */
 	};
 
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
