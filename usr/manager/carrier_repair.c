@@ -350,7 +350,21 @@ static int count(struct parcel_out *p, uint32_t k, const char **why)
 	return err;
 }
 
-/* @item: what bulk has made of it; it refuses kernel TLS. */
+/* All legs but those with kernel TLS: bulk would peek at their queues. In the order of the entries. */
+static void freeze_plain(struct parcel_out *p, struct cman_bulk_item *items)
+{
+	uint32_t n = 0;
+
+	for (uint32_t k = 0; k < 2 * p->n; k++)
+		if (!ktls_is_leg(&p->copy[k / 2], k % 2))
+			items[n++] = (struct cman_bulk_item){
+				.fd = p->cargo->piece[k / 2].fd[k % 2],
+				.image = &p->cargo->piece[k / 2].leg[k % 2],
+			};
+	cman_bulk_freeze(repair_bulk(p->m), items, n);
+}
+
+/* @item: what bulk has made of the leg, if it had it. */
 static int export_leg(struct parcel_out *p, uint32_t k, int l, const struct cman_bulk_item *item,
 		      const char **why)
 {
@@ -366,18 +380,22 @@ static int export_leg(struct parcel_out *p, uint32_t k, int l, const struct cman
 static void export_all(struct parcel_out *p)
 {
 	struct cman_bulk_item items[2 * CMAN_BATCH];
-	uint32_t at = 0;
+	const struct cman_bulk_item *next = items;
 
 	cman_image_begin(&p->cargo->stream, p->id, NULL);
-	list_legs(p, items);
-	cman_bulk_freeze(repair_bulk(p->m), items, 2 * p->n);
-	for (uint32_t k = 0; k < p->n; at++) {
+	freeze_plain(p, items);
+	for (uint32_t k = 0; k < p->n;) {
 		struct piece *e = &p->cargo->piece[k];
 		const char *why = "";
 		int err = 0;
 
-		for (int l = 0; l < 2 && !err; l++)
-			err = export_leg(p, k, l, &items[2 * at + (uint32_t)l], &why);
+		for (int l = 0; l < 2; l++) {
+			const struct cman_bulk_item *item = next;
+
+			next += !ktls_is_leg(&p->copy[k], l);
+			if (!err)
+				err = export_leg(p, k, l, item, &why);
+		}
 		if (!err)
 			err = count(p, k, &why);
 		if (!err)
