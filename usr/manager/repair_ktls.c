@@ -117,7 +117,10 @@ int ktls_export(struct manager *m, struct cell *c, uint32_t slot, int leg, int f
 		return err;
 	s.next->number[leg][CMAN_TLS_RX].seq = move->rx.seq;
 	s.next->number[leg][CMAN_TLS_TX].seq = move->tx.seq;
-	t->explicit_iv[leg] = move->tx.explicit_nonce - move->tx.seq;
+	if (t->version[leg] == CMAN_TLS_1_2 &&
+	    cman_tls_suite(t->suite[leg])->aead !=
+		    CMAN_TLS_CHACHA20_POLY1305) /* no others have one */
+		t->explicit_iv[leg] = move->tx.explicit_nonce - move->tx.seq;
 	cman_tls_commit(t);
 	return 0;
 }
