@@ -159,7 +159,7 @@ for v in 1.2 1.3; do
 	tls=("${AS_CLIENT[@]}" --tls-version "$v")
 	both=$([ $v = 1.2 ] && echo 7120 || echo 7123)
 	for count in 1 2 3 5; do shake goes_on TLS_HELLO $count "$both" "${tls[@]}"; done
-	shake goes_on TLS_SERVER_SHAKEN 1 "$both" "${tls[@]}"
+	shake goes_on TLS_CONNECTED 1 "$both" "${tls[@]}"
 	shake goes_on TLS_SHAKEN 1 "$both" "${tls[@]}"
 	shake goes_on TLS_ANSWERED 1 "$both" "${tls[@]}"
 	shake ends TLS_SHAKEN 2 "$both" "${tls[@]}"
@@ -168,7 +168,7 @@ for v in 1.2 1.3; do
 	shake ends TLS_STORED 1 7001 "${tls[@]}"
 	shake goes_on TLS_RELAYING 1 7001 "${tls[@]}"
 	up=${both/712/711}
-	for point in TLS_HELLO TLS_SERVER_SHAKEN TLS_SHAKEN TLS_STORED TLS_RELAYING; do
+	for point in TLS_HELLO TLS_CONNECTED TLS_SHAKEN TLS_STORED TLS_RELAYING; do
 		shake goes_on $point 1 "$up"
 	done
 done

@@ -208,8 +208,8 @@ struct gw_tls {
 	uint32_t used[2];		      /* until it relays: of those, read by the handshake */
 	uint64_t read[2], written[2];	      /* [leg]; until it relays */
 	int progress[2];		      /* [leg]: enum cman_tls_progress */
-	bool truncated
-		[2]; /* [direction]: a FIN without close_notify, and what was sent is not acknowledged */
+	/* [direction]: a FIN without close_notify, and what was sent is not acknowledged */
+	bool truncated[2];
 };
 
 /* Does the configuration want TLS on the client leg of that listener, on the server leg of that service? */
@@ -225,7 +225,7 @@ bool gw_has_tls(const struct cman_slot *s, enum leg leg);
 void gw_tls_truncated(struct gateway *g, uint32_t i, int dir);
 /* All from leg A is written: passes the end on to leg B. @truncated: or later, see gw_tls_tick(). */
 void gw_tls_end(struct gateway *g, uint32_t i, int dir, bool truncated);
-/* The next secret of one way of a leg, in @next; *ret_next: of it. 0 or -errno. */
+/* Makes the next secret of one way of a leg, which @next then counts from 0. 0 or -errno. */
 int gw_tls_next_secret(struct gateway *g, uint32_t i, enum leg leg, int way,
 		       struct cman_tls_commit *next);
 /* Other credentials may be there: contexts are made anew when one is needed. */

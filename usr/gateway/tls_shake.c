@@ -12,10 +12,10 @@
  * the client has said is kept in in[] until it is answered: if the gateway dies before, its successor
  * begins again from there. Once it has been answered the handshake dies with the gateway that has it.
  */
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <assert.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -425,7 +425,7 @@ void gw_tls_connected(struct gateway *g, uint32_t i, bool polled)
 
 	g->live[i].since_s = g->now_s;
 	set_state(s, CMAN_SLOT_HANDSHAKE);
-	CMAN_CRASH(TLS_SERVER_SHAKEN);
+	CMAN_CRASH(TLS_CONNECTED);
 	reset_server(t);
 	setsockopt(s->server_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (s->tls & CMAN_SLOT_TLS_SERVER) {
