@@ -74,7 +74,7 @@ has_ktls() { modprobe -q tls 2> /dev/null; grep -qw tls /proc/sys/net/ipv4/tcp_a
 # unharmed NAME WHAT: a client's report
 unharmed() {
 	is "$(report "$1" '[.lost, .wrong_bytes, (.bytes_missing // 0)] | join(" ")')" "0 0 0" "$2: nothing lost, nothing wrong"
-	[ "${3-}" = plain ] || is "$(report "$1" '[.tls.alerts_received, .tls.errors, .tls.truncated] | join(" ")')" "0 0 0" \
+	[ "${3:-}" = plain ] || is "$(report "$1" '[.tls.alerts_received, .tls.errors, .tls.truncated] | join(" ")')" "0 0 0" \
 		"$2: no alert"
 }
 

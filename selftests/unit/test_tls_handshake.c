@@ -910,7 +910,7 @@ Test(tls_handshake, clients_must_show_a_certificate)
 struct backend {
 	struct maker certificate;
 	const char *server_name, *sni;
-	bool no_verify, system_ca, mutual, no_certificate;
+	bool no_verify, other_ca, mutual, no_certificate;
 };
 
 static void check_backend(const struct backend *b, enum cman_tls_failure failure, const char *words)
@@ -923,9 +923,9 @@ static void check_backend(const struct backend *b, enum cman_tls_failure failure
 	free(c.server_name);
 	c.server_name = b->server_name ? strdup(b->server_name) : NULL;
 	c.verify = !b->no_verify;
-	if (b->system_ca) {
+	if (b->other_ca) {
 		free(c.ca);
-		c.ca = NULL;
+		c.ca = pem_of(other_ca.cert, NULL);
 	}
 	if (b->mutual && !b->no_certificate)
 		MAKE(&c.own, .usage = "clientAuth");
@@ -987,7 +987,7 @@ Test(tls_handshake, the_backend_is_verified)
 	BACKEND(CMAN_TLS_FAIL_CERTIFICATE, "does not allow the role of a server",
 		{ .san = "DNS:db.example", .usage = "clientAuth" }, .sni = "db.example");
 	BACKEND(CMAN_TLS_FAIL_CERTIFICATE, "is unknown", good, .sni = "db.example",
-		.system_ca = true);
+		.other_ca = true);
 	BACKEND(0, NULL, good, .no_verify = true);
 	BACKEND(0, NULL, { .self_signed = true, .from = -3 * DAY, .to = -DAY }, .no_verify = true,
 		.sni = "db.example");
@@ -1692,6 +1692,9 @@ Test(tls_handshake, credentials_that_cannot_be)
 	free(s.ca);
 	s.ca = strdup("x");
 	expect_refused(&s, "ca: no certificate in it");
+	free(s.ca);
+	s.ca = NULL;
+	expect_refused(&s, "ca: none to verify with");
 	forget(&c);
 	forget(&other);
 	forget(&s);

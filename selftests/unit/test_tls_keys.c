@@ -161,6 +161,24 @@ static void expect_zero(const void *p, size_t n, const char *what)
 	cr_expect_arr_eq(p, zero, n, "%s is not zeroed", what);
 }
 
+Test(tls_keys, for_the_kernel)
+{
+	const struct cman_tls_suite *suite = cman_tls_suite(0xc02f);
+	struct cman_tls_half half = { .seq = 7, .explicit_iv = UINT64_MAX };
+	struct cman_ktls_keys kernel;
+
+	for (uint8_t i = 0; i < 20; i++)
+		half.secret[i] = i + 1;
+	cr_assert_eq(cman_tls_keys_kernel(suite, &half, &kernel), 0);
+	cr_expect_eq(kernel.suite, suite);
+	cr_expect_eq(kernel.seq, 7);
+	cr_expect_eq(kernel.explicit_nonce, 6, "modulo 2^64");
+	cr_expect_arr_eq(kernel.key, half.secret, 16);
+	cr_expect_arr_eq(kernel.iv, half.secret + 16, 4);
+	cr_expect_eq(cman_tls_keys_kernel(NULL, &half, &kernel), -EINVAL);
+	expect_zero(&kernel, sizeof(kernel), "the kernel's keys");
+}
+
 Test(tls_keys, refused)
 {
 	const struct cman_tls_suite *tls12 = cman_tls_suite(0xc02f),

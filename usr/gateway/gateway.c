@@ -464,8 +464,7 @@ void cman_gateway_start(struct cman_cell_env *env)
 		munmap(g->pipe_free, CMAN_PIPES_PER_CELL * sizeof(*g->pipe_free));
 	if (g->tls)
 		munmap(g->tls, env->nslots * sizeof(struct gw_tls *));
-	if (g->secret)
-		cman_secret_unmap(g->secret, cman_tls_memory_size(env->nslots));
+	cman_tls_memory_unmap(g->secret, env->nslots);
 	cman_secret_free(g->scratch, CMAN_TLS_RECORD_MAX);
 	memset(g, 0, sizeof(*g));
 	g->env = env;

@@ -28,19 +28,11 @@ static int keys_of(struct gateway *g, uint32_t i, enum leg leg, int way, struct 
 {
 	const struct cman_tls_slot *slot = gw_tls_slot(g, i);
 	struct cman_tls_half half;
-	struct cman_tls_keys keys;
 	int err;
 
-	memset(ret, 0, sizeof(*ret));
 	cman_tls_slot_half(slot, leg, way, &half);
-	ret->suite = cman_tls_suite(slot->suite[leg]);
-	err = cman_tls_keys_derive(ret->suite, &half, &keys);
-	memcpy(ret->key, keys.key, sizeof(ret->key));
-	memcpy(ret->iv, keys.iv, sizeof(ret->iv));
-	ret->seq = half.seq;
-	ret->explicit_nonce = half.explicit_iv + half.seq;
+	err = cman_tls_keys_kernel(cman_tls_suite(slot->suite[leg]), &half, ret);
 	cman_secret_wipe(&half, sizeof(half));
-	cman_secret_wipe(&keys, sizeof(keys));
 	return err;
 }
 
@@ -98,6 +90,13 @@ static void set_flag(struct gateway *g, uint32_t i, enum leg leg, uint8_t flag)
 	cman_tls_commit(slot);
 }
 
+/* An answer to @leg: it goes with the direction that writes there. */
+static void owe(struct gateway *g, uint32_t i, enum leg leg, uint8_t flag)
+{
+	set_flag(g, i, leg, flag);
+	gw_queue(g, i, 1u << (leg == LEG_CLIENT ? CMAN_DOWN : CMAN_UP));
+}
+
 static uint8_t flags_of(struct gateway *g, uint32_t i, enum leg leg)
 {
 	return cman_tls_now(gw_tls_slot(g, i))->flags[leg];
@@ -109,23 +108,19 @@ static int next_key(struct gateway *g, uint32_t i, enum leg leg, int way)
 	struct cman_tls_slot *slot = gw_tls_slot(g, i);
 	struct cman_tls_commit *next = cman_tls_next(slot);
 	int err = gw_tls_next_secret(g, i, leg, way, next);
-	struct cman_ktls_keys keys = { .suite = cman_tls_suite(slot->suite[leg]) };
 	struct cman_tls_half half = { .epoch = next->number[leg][way].epoch };
-	struct cman_tls_keys derived;
+	struct cman_ktls_keys keys;
 
 	if (err)
 		return err;
 	memcpy(half.secret, slot->secret[leg][way][half.epoch & 1], sizeof(half.secret));
-	err = cman_tls_keys_derive(keys.suite, &half, &derived);
-	memcpy(keys.key, derived.key, sizeof(keys.key));
-	memcpy(keys.iv, derived.iv, sizeof(keys.iv));
+	err = cman_tls_keys_kernel(cman_tls_suite(slot->suite[leg]), &half, &keys);
 	if (!err)
 		err = cman_ktls_rekey(leg_fd(slot_of(g, i), leg), way == CMAN_TLS_TX, &keys);
 	if (!err)
 		cman_tls_commit(slot);
 	cman_secret_wipe(&keys, sizeof(keys));
 	cman_secret_wipe(&half, sizeof(half));
-	cman_secret_wipe(&derived, sizeof(derived));
 	return err;
 }
 
@@ -182,7 +177,7 @@ static int updated(struct gateway *g, uint32_t i, enum leg leg, bool requested)
 		return refuse(g, i, leg, CMAN_TLS_INTERNAL_ERROR,
 			      "a KeyUpdate, and this kernel cannot replace keys");
 	if (requested)
-		set_flag(g, i, leg, CMAN_TLS_UPDATE_OWED);
+		owe(g, i, leg, CMAN_TLS_UPDATE_OWED);
 	return next_key(g, i, leg, CMAN_TLS_RX);
 }
 
@@ -202,7 +197,7 @@ static int take_handshake(struct gateway *g, uint32_t i, enum leg leg, const uin
 	case CMAN_TLS_POST_UPDATE_REQUESTED:
 		return updated(g, i, leg, event == CMAN_TLS_POST_UPDATE_REQUESTED);
 	case CMAN_TLS_POST_RENEGOTIATE:
-		set_flag(g, i, leg, CMAN_TLS_REFUSAL_OWED);
+		owe(g, i, leg, CMAN_TLS_REFUSAL_OWED);
 		return 0;
 	default:
 		return refuse(g, i, leg, CMAN_TLS_UNEXPECTED_MESSAGE, "an unexpected message");
@@ -339,10 +334,11 @@ void gw_ktls_pump(struct gateway *g, uint32_t i, int dir)
 	if (s->active_s != g->now_s)
 		s->active_s = g->now_s;
 	for (int round = 0; round < ROUNDS; round++) {
-		int err = s->bound[dir] ? gw_write_bound(g, i, dir) : 0;
+		/* first, because an answer to a KeyUpdate precedes data (RFC 8446, 4.6.3) */
+		int err = gw_has_tls(s, to) && !(s->eof & eof) ? send_owed(g, i, to) : 0;
 
-		if (!err && gw_has_tls(s, to))
-			err = send_owed(g, i, to);
+		if (!err && s->bound[dir])
+			err = gw_write_bound(g, i, dir);
 		if (err == -EAGAIN) {
 			gw_wait_out(g, i, to);
 			return;
@@ -351,10 +347,7 @@ void gw_ktls_pump(struct gateway *g, uint32_t i, int dir)
 			gw_close_if_ended(g, i);
 			return;
 		}
-		if (!err)
-			err = move(g, i, dir);
-		else if (err != -EAGAIN)
-			err = -ECONNRESET;
+		err = err ? -ECONNRESET : move(g, i, dir);
 		if (err == 1)
 			return;
 		if (err == -EAGAIN) {
@@ -392,14 +385,17 @@ int gw_ktls_recover(struct gateway *g, uint32_t i)
 			struct cman_tls_slot *slot = gw_tls_slot(g, i);
 			struct cman_ktls_keys ours;
 
+			bool same;
+
 			err = keys_of(g, i, (enum leg)leg, way, &ours);
-			if (err || !memcmp(ours.key, now[way].key, sizeof(ours.key)))
+			same = !memcmp(ours.key, now[way].key, sizeof(ours.key));
+			cman_secret_wipe(&ours, sizeof(ours));
+			if (err || same)
 				continue;
 			/* it has the next one already */
 			err = gw_tls_next_secret(g, i, (enum leg)leg, way, cman_tls_next(slot));
 			if (!err)
 				cman_tls_commit(slot);
-			cman_secret_wipe(&ours, sizeof(ours));
 		}
 		cman_secret_wipe(now, sizeof(now));
 	}

@@ -92,7 +92,7 @@ static uint32_t room(const struct turn *u)
 	return CMAN_TLS_OUT_SIZE - u->next->flow[u->dir].out_len;
 }
 
-/* One record, or for a leg without TLS the bytes, at the end of out[]. There is room. */
+/* One record at the end of out[]: there is room. */
 static int put(struct turn *u, uint8_t type, const uint8_t *data, size_t len)
 {
 	struct cman_tls_position *p = &u->next->flow[u->dir];
@@ -587,22 +587,23 @@ int gw_tls_recover(struct gateway *g, uint32_t i, int dir, const struct cman_leg
 	const struct cman_slot *s = slot_of(g, i);
 	struct gw_tls *t = gw_tls_get(g, i);
 	struct live *l = &g->live[i];
+	const struct cman_flow *flow = &s->flow[dir];
 	const struct cman_tls_position *p;
-	uint64_t in_len, sent;
+	uint32_t sent;
+	int err;
 
 	if (!t)
 		return -ENOMEM;
 	if (gw_tls_slot(g, i)->id != s->id)
 		return -EILSEQ;
 	p = &cman_tls_now(gw_tls_slot(g, i))->flow[dir];
-	in_len = cman_leg_read(&legs[dir]) + (uint64_t)s->flow[dir].read_base - p->in_base;
-	sent = cman_leg_written(&legs[!dir]) + (uint64_t)s->flow[dir].write_base - p->out_base;
-	if (p->in_used > CMAN_TLS_IN_SIZE || p->out_len > CMAN_TLS_OUT_SIZE ||
-	    in_len > CMAN_TLS_IN_SIZE || in_len < p->in_used || sent > p->out_len)
-		return -EILSEQ;
-	t->in_len[dir] = (uint32_t)in_len;
-	l->off[dir] = (uint32_t)sent;
-	l->len[dir] = p->out_len - (uint32_t)sent;
+	err = cman_tls_position_look(p, cman_leg_read(&legs[dir]) + (uint64_t)flow->read_base,
+				     cman_leg_written(&legs[!dir]) + (uint64_t)flow->write_base,
+				     &t->in_len[dir], &sent);
+	if (err)
+		return err;
+	l->off[dir] = sent;
+	l->len[dir] = p->out_len - sent;
 	/* what lies in in[] gives no edge, nor does what is owed */
 	gw_queue(g, i, 1u << dir);
 	return 0;

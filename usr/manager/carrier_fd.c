@@ -47,13 +47,14 @@ static void pack_flow(const struct parcel_out *p, const struct cman_slot *slot, 
 	}
 }
 
-static void pack_session(const struct parcel_out *p, struct cman_frame_writer *w, uint32_t k,
-			 int client_fd, int server_fd, struct tls_box *box)
+static int pack_session(const struct parcel_out *p, struct cman_frame_writer *w, uint32_t k,
+			int client_fd, int server_fd, struct tls_box *box)
 {
 	const struct cman_slot *slot = &p->copy[k];
 	struct cman_wire_session ws;
 	struct tls_counts counts;
 	struct cman_leg legs[2];
+	int err = 0;
 
 	parcel_describe(p, k, server_fd, &ws);
 	/* only a bound buffer's bytes travel in the frame; the target reads the counters anyway */
@@ -65,23 +66,38 @@ static void pack_session(const struct parcel_out *p, struct cman_frame_writer *w
 		memset(legs, 0, sizeof(legs));
 	for (int dir = 0; dir < 2; dir++)
 		pack_flow(p, slot, dir, legs, &ws);
-	if (slot->tls && (tls_count(slot, client_fd, server_fd, &counts) ||
-			  tls_box_add(box, p->c, p->slot[k], slot, &counts)))
-		ws.flags |= CMAN_SLOT_RESET; /* a reset meanwhile: the target ends it */
+	if (slot->tls) {
+		err = tls_count(slot, client_fd, server_fd, &counts);
+		if (!err)
+			err = tls_box_add(box, p->c, p->slot[k], slot, &counts);
+		if (err && err != -ENOMEM) /* a reset meanwhile: the target ends it */
+			ws.flags |= CMAN_SLOT_RESET;
+	}
 	cman_frame_add_session(w, &ws);
+	return err == -ENOMEM ? err : 0;
 }
 
 /* The last descriptor: nobody else ever sees what is in it. */
-static void pack_tls(struct keeper_request *r, struct cman_frame_writer *w, struct tls_box *box)
+static int pack_tls(struct keeper_request *r, struct cman_frame_writer *w, struct tls_box *box)
 {
 	size_t size;
 	int fd = tls_box_seal(box, &size);
 
 	tls_box_free(box);
 	if (fd < 0)
-		return;
+		return fd == -ENOENT ? 0 : fd;
 	cman_frame_add_u64(w, CMAN_TAG_TLS_STATE, size);
 	r->fd[r->n++] = fd;
+	return 0;
+}
+
+/* The batch stays here. */
+static void give_up(struct parcel_out *p, const struct keeper_request *r, int err)
+{
+	cman_err("a batch could not be packed", "err=\"%s\"", strerror(-err));
+	for (uint32_t k = 0; k < r->n; k++)
+		close(r->fd[k]);
+	source_pack_failed(p);
 }
 
 static void on_given(struct keeper_request *r, void *arg)
@@ -90,22 +106,28 @@ static void on_given(struct keeper_request *r, void *arg)
 	struct tls_box box = { .n = 0 };
 	struct cman_frame_writer w;
 	uint32_t at = 0, numbers[6];
+	int err = 0;
 
 	CMAN_CRASH(SOURCE_GIVEN);
-	if (r->err) {
-		/* no keeper at all: the cell is gone, and the sessions with it */
-		cman_err("a batch could not be packed", "err=\"%s\"", strerror(-r->err));
-		source_pack_failed(p);
+	if (r->err) { /* no keeper at all: the cell is gone, and the sessions with it */
+		give_up(p, r, r->err);
 		return;
 	}
 	cman_frame_begin(&w, CMAN_FRAME_BATCH, 0);
 	cman_frame_add_u64(&w, CMAN_TAG_BATCH_ID, p->id);
 	cman_frame_add_u64(&w, CMAN_TAG_TIME_NS, p->frozen_ns);
-	for (uint32_t k = 0; k < p->n; k++) {
-		pack_session(p, &w, k, r->fd[at], r->fd[at + 1], &box);
+	for (uint32_t k = 0; k < p->n && !err; k++) {
+		err = pack_session(p, &w, k, r->fd[at], r->fd[at + 1], &box);
 		at += parcel_numbers(p->c, &p->copy[k], numbers);
 	}
-	pack_tls(r, &w, &box);
+	if (!err)
+		err = pack_tls(r, &w, &box);
+	if (err) {
+		tls_box_free(&box);
+		cman_frame_free(&w);
+		give_up(p, r, err);
+		return;
+	}
 	peer_send(p->peer, &w, r->fd, r->n);
 	CMAN_CRASH(SOURCE_BATCH);
 	for (uint32_t k = 0; k < r->n; k++)

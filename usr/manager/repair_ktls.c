@@ -130,22 +130,11 @@ int ktls_export(struct manager *m, struct cell *c, uint32_t slot, int leg, int f
 static int keys_of(const struct cman_tls_slot *t, int leg, int way, struct cman_ktls_keys *ret)
 {
 	struct cman_tls_half half;
-	struct cman_tls_keys keys;
 	int err;
 
 	cman_tls_slot_half(t, leg, way, &half);
-	*ret = (struct cman_ktls_keys){
-		.suite = cman_tls_suite(t->suite[leg]),
-		.seq = half.seq,
-		.explicit_nonce = half.explicit_iv + half.seq,
-	};
-	err = ret->suite ? cman_tls_keys_derive(ret->suite, &half, &keys) : -EINVAL;
-	if (!err) {
-		memcpy(ret->key, keys.key, sizeof(ret->key));
-		memcpy(ret->iv, keys.iv, sizeof(ret->iv));
-	}
+	err = cman_tls_keys_kernel(cman_tls_suite(t->suite[leg]), &half, ret);
 	cman_secret_wipe(&half, sizeof(half));
-	cman_secret_wipe(&keys, sizeof(keys));
 	return err;
 }
 

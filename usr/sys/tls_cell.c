@@ -132,6 +132,19 @@ void cman_tls_slot_leg(const struct cman_tls_slot *t, int leg, struct cman_tls_l
 	cman_tls_slot_half(t, leg, CMAN_TLS_TX, &ret->tx);
 }
 
+int cman_tls_position_look(const struct cman_tls_position *p, uint64_t read, uint64_t written,
+			   uint32_t *ret_in_len, uint32_t *ret_sent)
+{
+	uint64_t in_len = read - p->in_base, sent = written - p->out_base;
+
+	if (p->in_used > CMAN_TLS_IN_SIZE || p->out_len > CMAN_TLS_OUT_SIZE ||
+	    in_len > CMAN_TLS_IN_SIZE || in_len < p->in_used || sent > p->out_len)
+		return -EILSEQ;
+	*ret_in_len = (uint32_t)in_len;
+	*ret_sent = (uint32_t)sent;
+	return 0;
+}
+
 int cman_tls_slot_export(uint8_t *memory, uint32_t nslots, uint32_t slot, const uint64_t read[2],
 			 const uint64_t written[2], struct cman_tls_session *ret)
 {
@@ -149,16 +162,16 @@ int cman_tls_slot_export(uint8_t *memory, uint32_t nslots, uint32_t slot, const 
 	for (int dir = 0; dir < 2; dir++) {
 		const struct cman_tls_position *p = &now->flow[dir];
 		struct cman_tls_flow *flow = &ret->flow[dir];
-		uint64_t in_len = read[dir] - p->in_base, sent = written[dir] - p->out_base;
+		uint32_t in_len, sent;
+		int err = cman_tls_position_look(p, read[dir], written[dir], &in_len, &sent);
 
-		if (p->in_used > CMAN_TLS_IN_SIZE || p->out_len > CMAN_TLS_OUT_SIZE ||
-		    in_len > CMAN_TLS_IN_SIZE || in_len < p->in_used || sent > p->out_len)
-			return -EILSEQ;
+		if (err)
+			return err;
 		flow->in = cman_tls_in(memory, nslots, slot, dir) + p->in_used;
-		flow->in_len = (uint32_t)in_len - p->in_used;
+		flow->in_len = in_len - p->in_used;
 		flow->in_base = p->in_base + p->in_used;
 		flow->out = cman_tls_out(memory, nslots, slot, dir) + sent;
-		flow->out_len = p->out_len - (uint32_t)sent;
+		flow->out_len = p->out_len - sent;
 		flow->out_base = written[dir];
 	}
 	return 0;

@@ -113,6 +113,13 @@ static inline void cman_tls_commit(struct cman_tls_slot *t)
 	__atomic_store_n(&t->which, t->which ^ 1, __ATOMIC_RELEASE);
 }
 
+/*
+ * How many bytes are in in[], used ones too, and how many of out[] are written already, when @read
+ * bytes were ever read and @written ever written. 0, or -EILSEQ: it contradicts @p.
+ */
+int cman_tls_position_look(const struct cman_tls_position *p, uint64_t read, uint64_t written,
+			   uint32_t *ret_in_len, uint32_t *ret_sent);
+
 /* A leg as the handshake leaves it. Before the session relays: not a transaction. */
 void cman_tls_slot_set_leg(struct cman_tls_slot *t, int leg, const struct cman_tls_leg *from);
 /* What holds now, as it moves. The caller wipes it. */

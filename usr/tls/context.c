@@ -383,11 +383,7 @@ static int load_client(struct loading *l)
 	}
 	if (!c->verify)
 		return 0;
-	if (c->ca)
-		return set_ca(l, "ca");
-	if (SSL_CTX_set_default_verify_paths(ctx->ssl) != 1)
-		return refuse(l, "ca: the system's CAs cannot be read: %s", ssl_reason());
-	return 0;
+	return c->ca ? set_ca(l, "ca") : refuse(l, "ca: none to verify with");
 }
 
 static int load(struct loading *l, const uint8_t ticket_key[80])

@@ -140,6 +140,23 @@ int cman_tls_keys_derive(const struct cman_tls_suite *suite, const struct cman_t
 	return err;
 }
 
+int cman_tls_keys_kernel(const struct cman_tls_suite *suite, const struct cman_tls_half *half,
+			 struct cman_ktls_keys *ret_keys)
+{
+	struct cman_tls_keys keys;
+	int err = cman_tls_keys_derive(suite, half, &keys);
+
+	*ret_keys = (struct cman_ktls_keys){ .suite = suite };
+	if (!err) {
+		memcpy(ret_keys->key, keys.key, sizeof(keys.key));
+		memcpy(ret_keys->iv, keys.iv, sizeof(keys.iv));
+		ret_keys->seq = half->seq;
+		ret_keys->explicit_nonce = half->explicit_iv + half->seq;
+	}
+	cman_secret_wipe(&keys, sizeof(keys));
+	return err;
+}
+
 int cman_tls_keys_update(const struct cman_tls_suite *suite, const struct cman_tls_half *half,
 			 struct cman_tls_half *ret_next)
 {

@@ -14,6 +14,7 @@
 #define CMAN_TLS_KEYS_H
 
 #include "usr/core/tls.h"
+#include "usr/sys/ktls.h"
 
 /* What seals or opens one way of a leg. */
 struct cman_tls_keys {
@@ -24,6 +25,10 @@ struct cman_tls_keys {
 /* @half: of a leg with @suite, whose version says how to read half->secret. */
 int cman_tls_keys_derive(const struct cman_tls_suite *suite, const struct cman_tls_half *half,
 			 struct cman_tls_keys *ret_keys);
+
+/* The same, as the kernel is told it. */
+int cman_tls_keys_kernel(const struct cman_tls_suite *suite, const struct cman_tls_half *half,
+			 struct cman_ktls_keys *ret_keys);
 
 /* TLS 1.3: *ret_next is @half after a KeyUpdate: the next secret, seq 0, epoch + 1. */
 int cman_tls_keys_update(const struct cman_tls_suite *suite, const struct cman_tls_half *half,
