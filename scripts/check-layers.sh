@@ -33,7 +33,7 @@ if [ ${#files[@]} -gt 0 ]; then
 		may["bpf"] = ""
 		may["usr/core"] = "usr/include"
 		may["usr/sys"] = "usr/core usr/include"
-		may["usr/tls"] = "usr/core usr/sys"
+		may["usr/tls"] = "usr/core usr/sys usr/include"
 		n = split("manager gateway keeper http coord", a, " ")
 		for (i = 1; i <= n; i++)
 			may["usr/" a[i]] = "usr/core usr/sys usr/tls usr/include"

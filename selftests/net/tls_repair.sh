@@ -4,7 +4,7 @@
 # Sessions with TLS moved by TCP_REPAIR: clients and targets are on hosts of their own, beyond a bridge.
 # Keys, numbers of records, and what was read and not opened or sealed and not sent go along in the
 # images; no peer may get a RST or an alert, no image may stay behind. With the record engine, and where
-# the kernel has TLS, with the kernel's, too.
+# the kernel has TLS, with the kernel's, too, and from each to the other.
 # timeout: 300
 
 . "$(dirname "$0")/../lib/tap.sh"
@@ -78,12 +78,11 @@ unharmed() {
 		"$2: no alert"
 }
 
-# all_kinds ENGINE VERSION [OPTION…]: sessions of all kinds through six moves by repair
-all_kinds() {
-	local engine=$1 n i tag=$1${2#1.}
-	local what="$engine, TLS $2" slow="--connect-timeout $((5 * ${CMAN_SLOW:-1}))"
-	local ca="$slow --tls --tls-version $2 --tls-ca $T/cert/ca.pem --tls-name localhost"
-	shift 2
+# sessions VERSION [OPTION…]: of all kinds, busy; 46 have TLS
+sessions() {
+	local slow="--connect-timeout $((5 * ${CMAN_SLOW:-1}))"
+	local ca="$slow --tls --tls-version $1 --tls-ca $T/cert/ca.pem --tls-name localhost"
+	shift
 	# shellcheck disable=SC2086
 	bench IN stream -c 10.1.0.1:7001 -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k $ca "$@"
 	# shellcheck disable=SC2086
@@ -92,8 +91,29 @@ all_kinds() {
 	bench OUT stream -c 10.1.0.1:7003 $slow -n 15 -s 3000 -i 10 --slow 3 --slow-rate 20k
 	# shellcheck disable=SC2086
 	bench DOWN bulk -c 10.1.0.1:7004 -n 1 --verify -d 200 --warmup 0 $ca "$@"
-	is "$(show sessions "[.[] | select(.client_tls.engine == \"$engine\" or .server_tls.engine == \"$engine\")] | length")" \
-		46 "$what: 46 sessions"
+}
+# with_engine ENGINE: how many sessions have it
+with_engine() {
+	show sessions "[.[] | select(.client_tls.engine == \"$1\" or .server_tls.engine == \"$1\")] | length"
+}
+# sessions_end WHAT: their reports
+sessions_end() {
+	local n
+	for n in DOWN OUT BOTH IN; do bench_end $n; done
+	unharmed IN "$1, in"
+	unharmed BOTH "$1, on both legs"
+	unharmed OUT "$1, out" plain
+	unharmed DOWN "$1, bulk, $(report DOWN '.bytes_verified / 1e6 | floor') MB"
+	ok "no session is left" wait_sessions 0
+}
+
+# all_kinds ENGINE VERSION [OPTION…]: sessions of all kinds through six moves by repair
+all_kinds() {
+	local engine=$1 i tag=$1${2#1.}
+	local what="$engine, TLS $2"
+	shift
+	sessions "$@"
+	is "$(with_engine "$engine")" 46 "$what: 46 sessions"
 	like "$(ctl migrate --check --via repair 2>&1)" '46 of 46 sessions can move' "$what: migrate --check says that all can move"
 	for i in 1 2 3 4 5; do
 		move "${tag}m$i"
@@ -102,12 +122,22 @@ all_kinds() {
 	ok "$what: on by fd" ctl migrate --via fd -q
 	move "${tag}m6"
 	is "$wrong" "" "$what: and by repair again"
-	for n in DOWN OUT BOTH IN; do bench_end $n; done
-	unharmed IN "$what, in"
-	unharmed BOTH "$what, on both legs"
-	unharmed OUT "$what, out" plain
-	unharmed DOWN "$what, bulk, $(report DOWN '.bytes_verified / 1e6 | floor') MB"
-	ok "no session is left" wait_sessions 0
+	sessions_end "$what"
+}
+
+# changes VERSION: the same sessions from the kernel's engine to the other and back, with each move
+changes() {
+	local engine i what="change of engine, TLS $1"
+	sessions "$1"
+	for i in 1 2 3; do
+		for engine in user ktls; do
+			conf_for $engine 9004
+			move "change${1#1.}$i$engine"
+			is "$wrong" "" "$what: $i, to $engine"
+			is "$(with_engine $engine)" 46 "$what: $i, 46 sessions have it"
+		done
+	done
+	sessions_end "$what"
 }
 
 all_kinds user 1.3 --tls-update 40
@@ -118,6 +148,8 @@ ok "from here on the kernel's engine" ctl reload -q
 if has_ktls; then
 	all_kinds ktls 1.3
 	all_kinds ktls 1.2
+	changes 1.3
+	changes 1.2
 else
 	skip "kernel has no TLS"
 fi

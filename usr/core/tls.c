@@ -65,6 +65,16 @@ const char *cman_tls_version_name(uint16_t version)
 	}
 }
 
+bool cman_tls_for_kernel(const struct cman_tls_suite *suite, enum cman_tls_engine wanted,
+			 const uint32_t ktls[2], bool rekey)
+{
+	bool tls13 = suite->version == CMAN_TLS_1_3;
+
+	if (wanted == CMAN_TLS_USER || !(ktls[tls13] & 1u << suite->aead))
+		return false;
+	return wanted == CMAN_TLS_KERNEL || !tls13 || rekey;
+}
+
 const char *cman_tls_engine_name(uint8_t engine)
 {
 	switch (engine) {

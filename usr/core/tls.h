@@ -6,7 +6,8 @@
  *
  * Two engines can carry a leg's records: the kernel (kTLS: the keys are in the socket, see
  * usr/sys/ktls.h) and our own (usr/tls/record.h: they are in the cell's secret memory). The state is
- * the same for both, so a session may change its engine in a handover.
+ * the same for both, so a session may change its engine when its sockets are made anew
+ * (usr/tls/engine.h).
  *
  *	a leg		struct cman_tls_leg: version, suite, and for each way the secret and the
  *			number of the next record
@@ -91,6 +92,13 @@ enum cman_tls_engine {
 	CMAN_TLS_USER = 1,
 	CMAN_TLS_KERNEL = 2, /* kTLS */
 };
+/*
+ * Is a leg with that suite to be the kernel's? @wanted: as configured, NONE is "auto": then not where
+ * the kernel could not take part in a KeyUpdate. @ktls: for each version of TLS a mask of its ciphers
+ * (cman_ktls_probe()); @rekey: it can replace keys.
+ */
+bool cman_tls_for_kernel(const struct cman_tls_suite *suite, enum cman_tls_engine wanted,
+			 const uint32_t ktls[2], bool rekey);
 /* "user", "ktls", "none"; "?" */
 const char *cman_tls_engine_name(uint8_t engine);
 

@@ -40,13 +40,10 @@ static int keys_of(struct gateway *g, uint32_t i, enum leg leg, int way, struct 
 static bool is_for_kernel(struct gateway *g, uint32_t i, enum leg leg)
 {
 	const struct cman_slot *s = slot_of(g, i);
-	const struct cman_tls_suite *suite = cman_tls_suite(gw_tls_slot(g, i)->suite[leg]);
 	uint8_t engine = gw_tls_engine(g, leg, leg == LEG_CLIENT ? s->listener : s->service);
-	bool tls13 = suite->version == CMAN_TLS_1_3;
 
-	if (engine == CMAN_TLS_USER || !(g->instance->ktls[tls13] & 1u << suite->aead))
-		return false;
-	return engine == CMAN_TLS_KERNEL || !tls13 || g->instance->ktls_rekey;
+	return cman_tls_for_kernel(cman_tls_suite(gw_tls_slot(g, i)->suite[leg]), engine,
+				   g->instance->ktls, g->instance->ktls_rekey);
 }
 
 int gw_ktls_attach(struct gateway *g, uint32_t i)

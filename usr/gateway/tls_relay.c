@@ -24,10 +24,9 @@
 #include "usr/sys/secret.h"
 #include "usr/tls/record.h"
 
-#define ROUNDS	      8
-#define CONTROL_ROOM  256	 /* in out[], for an alert and a KeyUpdate */
-#define READ_RECORDS  4		 /* with one call: as many of the longest as out[] takes at once */
-#define REKEY_RECORDS (1u << 23) /* of one key; less than RFC 8446, 5.5 allows */
+#define ROUNDS	     8
+#define CONTROL_ROOM 256 /* in out[], for an alert and a KeyUpdate */
+#define READ_RECORDS 4	 /* with one call: as many of the longest as out[] takes at once */
 
 /* One transaction of one direction while it is made. */
 struct turn {
@@ -132,7 +131,7 @@ static int put_owed(struct turn *u)
 		return 0;
 	if (*flags & CMAN_TLS_REFUSAL_OWED)
 		err = put_alert(u, 1, CMAN_TLS_NO_RENEGOTIATION);
-	if (!err && tls13 && (*flags & CMAN_TLS_UPDATE_OWED || seq >= REKEY_RECORDS)) {
+	if (!err && tls13 && (*flags & CMAN_TLS_UPDATE_OWED || seq >= CMAN_TLS_REKEY_RECORDS)) {
 		err = put(u, CMAN_TLS_HANDSHAKE, cman_tls_key_update, CMAN_TLS_KEY_UPDATE_LEN);
 		if (!err)
 			err = next_key(u, u->to, CMAN_TLS_TX);

@@ -64,7 +64,8 @@ struct cargo {
 	struct restore restore;
 	/* target */
 	struct cman_repair_image leg[CMAN_BATCH][2];
-	size_t len; /* of the parcel's data */
+	uint8_t *state[CMAN_BATCH]; /* TLS of a session that has changed its engine; NULL: none */
+	size_t len;		    /* of the parcel's data */
 };
 
 /* ---- source: freeze ---- */
@@ -672,9 +673,14 @@ static void live(struct parcel_in *p)
 
 static int take_session(struct parcel_in *p, uint32_t k, const char **why)
 {
-	for (int l = 0; l < 2; l++) {
-		int err = cman_repair_import(&p->cargo->leg[k][l], NULL, &p->fds[p->nfds], why);
+	int err;
 
+	*why = "its TLS, for the engine that it gets here";
+	err = tls_adapt(p->m, &p->session[k], p->cargo->leg[k], &p->cargo->state[k], &p->in_flight);
+	if (err)
+		return err;
+	for (int l = 0; l < 2; l++) {
+		err = cman_repair_import(&p->cargo->leg[k][l], NULL, &p->fds[p->nfds], why);
 		if (err)
 			return err;
 		repair_speed(p->m, p->fds[p->nfds++], &p->cargo->leg[k][l]);
@@ -702,9 +708,12 @@ static void discard(struct parcel_in *p)
 
 static void forget(struct parcel_in *p)
 {
-	for (uint32_t k = 0; k < CMAN_BATCH && p->cargo; k++)
+	for (uint32_t k = 0; k < CMAN_BATCH && p->cargo; k++) {
 		for (int l = 0; l < 2; l++)
 			cman_image_drop(&p->cargo->leg[k][l]);
+		if (p->cargo->state[k])
+			cman_secret_free(p->cargo->state[k], p->session[k].tls_len);
+	}
 	if (p->cargo && p->data) /* images with TLS */
 		cman_secret_wipe(p->data, p->cargo->len);
 	free(p->cargo);

@@ -12,6 +12,7 @@
 #include "usr/sys/secret.h"
 #include "usr/sys/sock.h"
 #include "usr/sys/tls_cell.h"
+#include "usr/tls/engine.h"
 
 int tls_count(const struct cman_slot *copy, int client_fd, int server_fd, struct tls_counts *ret)
 {
@@ -147,6 +148,11 @@ int tls_box_open(int fd, size_t size, struct cman_wire_session *sessions, uint32
 	return 0;
 }
 
+static bool is_name(const char *name, const char *text, size_t len)
+{
+	return strlen(name) == len && !memcmp(name, text, len);
+}
+
 bool tls_is_kernel(const struct cman_wire_session *ws)
 {
 	struct cman_tls_session session;
@@ -159,6 +165,112 @@ bool tls_is_kernel(const struct cman_wire_session *ws)
 		 session.leg[1].engine == CMAN_TLS_KERNEL;
 	cman_secret_wipe(&session, sizeof(session));
 	return kernel;
+}
+
+/* ---- another engine ---- */
+
+static enum cman_tls_engine configured(const struct manager *m, const struct cman_wire_session *ws,
+				       int leg)
+{
+	const struct cman_instance_conf *ic = m->ic;
+
+	for (uint32_t i = 0; leg == 0 && i < ic->nlisteners; i++)
+		if (is_name(ic->listener[i].name, ws->listener, ws->listener_len))
+			return ic->listener[i].tls.engine;
+	for (uint32_t i = 0; leg == 1 && i < ic->nservices; i++)
+		if (is_name(ic->service[i].name, ws->service, ws->service_len))
+			return ic->service[i].tls.engine;
+	return CMAN_TLS_NONE;
+}
+
+/* What every leg with TLS would get if the session began here now: one engine for both. */
+static uint8_t engine_here(const struct manager *m, const struct cman_wire_session *ws,
+			   const struct cman_tls_session *s)
+{
+	const struct cman_instance *in = m->maps.instance;
+
+	for (int leg = 0; leg < 2; leg++) {
+		if (s->leg[leg].engine &&
+		    !cman_tls_for_kernel(cman_tls_suite(s->leg[leg].suite), configured(m, ws, leg),
+					 in->ktls, in->ktls_rekey))
+			return CMAN_TLS_USER;
+	}
+	return CMAN_TLS_KERNEL;
+}
+
+static int encode(const struct cman_tls_session *s, struct cman_wire_session *ws,
+		  uint8_t **ret_state)
+{
+	size_t size = cman_tls_session_size(s);
+	uint8_t *state = cman_secret_alloc(size);
+	int err = state ? cman_tls_session_encode(s, state, size) : -ENOMEM;
+
+	if (err) {
+		cman_secret_free(state, size);
+		return err;
+	}
+	ws->tls = *ret_state = state;
+	ws->tls_len = (uint32_t)size;
+	return 0;
+}
+
+/* The counters of the new sockets begin with their queues: all of the one is unread, of the other written. */
+static void begin_flows(struct cman_wire_session *ws, const struct cman_repair_image leg[2],
+			uint64_t *bytes)
+{
+	for (int dir = 0; dir < 2; dir++) {
+		*bytes += ws->buffer_len[dir];
+		ws->buffer[dir] = NULL;
+		ws->buffer_len[dir] = 0;
+		ws->read_base[dir] = 0;
+		ws->write_base[dir] = -(int64_t)leg[!dir].out.len;
+	}
+}
+
+static int to_user(struct cman_wire_session *ws, struct cman_tls_session *s,
+		   struct cman_repair_image leg[2], uint64_t *bytes)
+{
+	int err = cman_tls_to_user(s, leg, ws->buffer, ws->buffer_len);
+
+	if (!err)
+		begin_flows(ws, leg, bytes);
+	return err;
+}
+
+static int to_kernel(struct cman_tls_session *s, struct cman_repair_image leg[2], uint64_t *bytes)
+{
+	for (int dir = 0; dir < 2; dir++)
+		*bytes += s->flow[dir].in_len + s->flow[dir].out_len;
+	return cman_tls_to_kernel(s, leg);
+}
+
+int tls_adapt(struct manager *m, struct cman_wire_session *ws, struct cman_repair_image leg[2],
+	      uint8_t **ret_state, uint64_t *bytes)
+{
+	struct cman_tls_session session;
+	bool kernel = tls_is_kernel(ws);
+	const char *why;
+	int err;
+
+	*ret_state = NULL;
+	if (!ws->tls)
+		return 0;
+	err = cman_tls_session_decode(ws->tls, ws->tls_len, &session, &why);
+	if (err)
+		return err;
+	if (kernel && engine_here(m, ws, &session) == CMAN_TLS_USER) {
+		err = to_user(ws, &session, leg, bytes);
+	} else if (!kernel && engine_here(m, ws, &session) == CMAN_TLS_KERNEL &&
+		   cman_tls_fits_kernel(&session, leg)) {
+		err = to_kernel(&session, leg, bytes);
+	} else {
+		goto out;
+	}
+	if (!err)
+		err = encode(&session, ws, ret_state);
+out:
+	cman_secret_wipe(&session, sizeof(session));
+	return err;
 }
 
 int tls_fill(struct cell *c, uint32_t slot, struct cman_slot *s, const struct cman_wire_session *ws,

@@ -8,6 +8,7 @@
 #ifndef CMAN_MANAGER_TLS_MOVE_H
 #define CMAN_MANAGER_TLS_MOVE_H
 
+#include "cman/repair.h"
 #include "usr/core/wire.h"
 #include "usr/manager/manager.h"
 
@@ -57,6 +58,15 @@ int tls_fill(struct cell *c, uint32_t slot, struct cman_slot *s, const struct cm
 
 /* Does the kernel carry its records? */
 bool tls_is_kernel(const struct cman_wire_session *ws);
+
+/*
+ * By repair, before the sockets are made: a session whose engine is not what this instance would give
+ * it gets that (usr/tls/engine.h). @ws and @leg are as the stream had them; what lay between the legs may
+ * be in their queues afterwards, and is counted in *bytes. *ret_state is then what ws->tls points to,
+ * cman_secret_alloc()'d, of ws->tls_len bytes; NULL: nothing was changed. 0, -ENOMEM, -EIO, -EPROTO.
+ */
+int tls_adapt(struct manager *m, struct cman_wire_session *ws, struct cman_repair_image leg[2],
+	      uint8_t **ret_state, uint64_t *bytes);
 
 /*
  * Both at once, for who has the secret memory of another instance mapped: from slot @slot of @memory

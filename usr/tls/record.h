@@ -35,6 +35,9 @@ int cman_tls_cipher_init(struct cman_tls_cipher *cipher, const struct cman_tls_s
 /* Wipes; also one that is all zeros. */
 void cman_tls_cipher_fini(struct cman_tls_cipher *cipher);
 
+/* So many records with one key are enough: less than RFC 8446, 5.5 allows. */
+#define CMAN_TLS_REKEY_RECORDS (1u << 23)
+
 /* How many more bytes than its content a sealed record has: header, nonce, type, tag. */
 size_t cman_tls_record_overhead(const struct cman_tls_suite *suite);
 
