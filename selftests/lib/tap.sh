@@ -347,8 +347,8 @@ need_cmd() {
 	done
 }
 
-# have_ktls: the kernel has the TLS protocol for TCP
-have_ktls() { grep -qw tls /proc/sys/net/ipv4/tcp_available_ulp 2>/dev/null; }
+# have_ktls: the kernel has the TLS protocol for TCP (tcp_available_ulp is not shown in a namespace)
+have_ktls() { modprobe -q tls 2>/dev/null; [ -e /proc/net/tls_stat ]; }
 
 # need_ktls: skip the whole file without it
 need_ktls() { have_ktls || skip_all "kernel has no TLS"; }

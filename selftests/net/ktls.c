@@ -904,7 +904,7 @@ static void probe(void)
 
 static void splices(struct link *l)
 {
-	uint8_t content[40000];
+	uint8_t content[40000], type;
 	size_t done = 0;
 	int p[2];
 	ssize_t n;
@@ -934,6 +934,12 @@ static void splices(struct link *l)
 	n = recv(l->c.host, content, sizeof(content), MSG_DONTWAIT);
 	if (n >= 0 || errno != EIO)
 		wrong(l, "recv does not stop at a control record");
+	for (int i = 0; i < 2; i++)
+		if (cman_ktls_peek(l->c.host, content, 2, &type) != 2 || type != CMAN_TLS_ALERT)
+			wrong(l, "a control record can be looked at");
+	n = splice(l->c.host, NULL, p[1], NULL, 65536, SPLICE_F_NONBLOCK);
+	if (n >= 0 || errno != EINVAL)
+		wrong(l, "splice does not stop at a control record that was looked at");
 	host_read(l);
 	pattern(content, sizeof(content), l->down.sent, false);
 	if (write(p[1], content, sizeof(content)) != sizeof(content))
@@ -949,6 +955,33 @@ static void splices(struct link *l)
 	close(p[0]);
 	close(p[1]);
 	settle(l);
+}
+
+/* splice() says the same for a record without data as for the end; a look does not. */
+static void empty_record(struct link *l)
+{
+	uint8_t byte, type;
+	int p[2];
+	ssize_t n;
+
+	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
+		lab_die("pipe");
+	for (int i = 0; i < 2; i++)
+		peer_seal(l, CMAN_TLS_DATA, "", 0);
+	peer_flush(l);
+	lab_wait_inq(l->c.host, (int)(2 * cman_tls_record_overhead(l->suite)));
+	for (int i = 0; i < 2; i++) {
+		n = splice(l->c.host, NULL, p[1], NULL, 65536, SPLICE_F_NONBLOCK);
+		if (n != 0)
+			wrong(l, "splice says 0 for an empty record");
+		if (cman_ktls_peek(l->c.host, &byte, 1, &type) != -EAGAIN)
+			wrong(l, "a look tells an empty record from the end");
+	}
+	n = splice(l->c.host, NULL, p[1], NULL, 65536, SPLICE_F_NONBLOCK);
+	if (n >= 0 || errno != EAGAIN)
+		wrong(l, "empty records are used up");
+	close(p[0]);
+	close(p[1]);
 }
 
 static void basic(const struct cman_tls_suite *suite)
@@ -971,6 +1004,7 @@ static void basic(const struct cman_tls_suite *suite)
 	host_data(&l, 10, 0);
 	settle(&l);
 	splices(&l);
+	empty_record(&l);
 	if (cman_ktls_state(l.c.host, &tx, &rx))
 		wrong(&l, "state");
 	else

@@ -214,13 +214,21 @@ static int take_alert(struct gateway *g, uint32_t i, enum leg leg, const uint8_t
 	return -ECONNRESET;
 }
 
-/* The next record of @leg is no data. 0: it was taken. */
+/*
+ * The next record of @leg is no data. 0: it was taken. What an alert says is noted before it is taken
+ * out: else a successor finds the FIN behind a close_notify, and takes it for a cut.
+ */
 static int take_control(struct gateway *g, uint32_t i, enum leg leg)
 {
+	int fd = leg_fd(slot_of(g, i), leg), err = 0;
 	uint8_t type;
-	ssize_t n = cman_ktls_receive(leg_fd(slot_of(g, i), leg), g->scratch, CMAN_TLS_RECORD_MAX,
-				      &type);
+	ssize_t n = cman_ktls_peek(fd, g->scratch, CMAN_TLS_RECORD_MAX, &type);
 
+	if (n > 0 && type == CMAN_TLS_ALERT)
+		err = take_alert(g, i, leg, g->scratch, (size_t)n);
+	if (err)
+		return err;
+	n = cman_ktls_receive(fd, g->scratch, CMAN_TLS_RECORD_MAX, &type);
 	CMAN_CRASH(KTLS_CONTROL);
 	if (n == -EKEYEXPIRED) /* a predecessor took the KeyUpdate, and died */
 		return updated(g, i, leg, true);
@@ -228,7 +236,7 @@ static int take_control(struct gateway *g, uint32_t i, enum leg leg)
 		return (int)n;
 	switch (type) {
 	case CMAN_TLS_ALERT:
-		return take_alert(g, i, leg, g->scratch, (size_t)n);
+		return 0;
 	case CMAN_TLS_HANDSHAKE:
 		return take_handshake(g, i, leg, g->scratch, (size_t)n);
 	default:
@@ -296,6 +304,15 @@ static int at_end(struct gateway *g, uint32_t i, int dir, bool clean)
 	return 1;
 }
 
+/* splice(2) has returned 0: the end, or a record of data that has none (RFC 8446, 5.1 allows it). */
+static bool is_end(struct gateway *g, uint32_t i, enum leg from)
+{
+	uint8_t byte, type;
+
+	return !gw_has_tls(slot_of(g, i), from) ||
+	       cman_ktls_peek(leg_fd(slot_of(g, i), from), &byte, sizeof(byte), &type) == 0;
+}
+
 /* One piece. 0: go on; 1: the direction, or the session, is over; -EAGAIN of A; -ENOBUFS: no pipe. */
 static int move(struct gateway *g, uint32_t i, int dir)
 {
@@ -310,6 +327,8 @@ static int move(struct gateway *g, uint32_t i, int dir)
 	if (n > 0)
 		return 0;
 	if (n == 0) {
+		if (!is_end(g, i, from))
+			return 0;
 		CMAN_CRASH(EOF_READ);
 		return at_end(g, i, dir, !tls);
 	}

@@ -66,7 +66,7 @@ struct cman_bulk *repair_bulk(struct manager *m);
 void repair_speed(struct manager *m, int fd, const struct cman_repair_image *leg);
 /* Reads below kernel TLS; NULL: this kernel does not let it. */
 struct cman_inspect_raw *repair_raw(struct manager *m);
-void repair_prepare(struct manager *m); /* opens the first two */
+void repair_prepare(struct manager *m); /* opens those that its sessions will need */
 void repair_tools_close(struct manager *m);
 
 /* ---- repair_ktls.c: legs with kernel TLS; call order as in usr/sys/ktls_export.h ---- */

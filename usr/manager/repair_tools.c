@@ -66,9 +66,21 @@ struct cman_inspect_raw *repair_raw(struct manager *m)
 	return t->raw;
 }
 
+static bool has_kernel_tls(const struct manager *m)
+{
+	for (uint32_t g = 0; g < m->ncells; g++)
+		for (uint32_t i = 0; i < cell_high(&m->cells[g]); i++)
+			if (m->cells[g].slots[i].state >= CMAN_SLOT_ACCEPTED &&
+			    (m->cells[g].slots[i].tls & CMAN_SLOT_TLS_KERNEL))
+				return true;
+	return false;
+}
+
 void repair_prepare(struct manager *m)
 {
 	tools_get(m);
+	if (has_kernel_tls(m))
+		repair_raw(m);
 }
 
 void repair_tools_close(struct manager *m)

@@ -252,7 +252,7 @@ int cman_ktls_flush(int fd)
 	return (int)send_record(fd, CMAN_TLS_DATA, NULL, 0);
 }
 
-ssize_t cman_ktls_receive(int fd, void *buf, size_t size, uint8_t *ret_type)
+static ssize_t receive(int fd, int flags, void *buf, size_t size, uint8_t *ret_type)
 {
 	union {
 		struct cmsghdr head;
@@ -269,7 +269,7 @@ ssize_t cman_ktls_receive(int fd, void *buf, size_t size, uint8_t *ret_type)
 	ssize_t n;
 
 	do
-		n = recvmsg(fd, &msg, MSG_DONTWAIT);
+		n = recvmsg(fd, &msg, MSG_DONTWAIT | flags);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
@@ -278,6 +278,16 @@ ssize_t cman_ktls_receive(int fd, void *buf, size_t size, uint8_t *ret_type)
 	if (c && c->cmsg_level == SOL_TLS && c->cmsg_type == TLS_GET_RECORD_TYPE)
 		memcpy(ret_type, CMSG_DATA(c), sizeof(*ret_type));
 	return n > 0 && !*ret_type ? -EPROTO : n;
+}
+
+ssize_t cman_ktls_receive(int fd, void *buf, size_t size, uint8_t *ret_type)
+{
+	return receive(fd, 0, buf, size, ret_type);
+}
+
+ssize_t cman_ktls_peek(int fd, void *buf, size_t size, uint8_t *ret_type)
+{
+	return receive(fd, MSG_PEEK, buf, size, ret_type);
 }
 
 int cman_ktls_rekey(int fd, bool tx, const struct cman_ktls_keys *keys)

@@ -67,6 +67,8 @@ int cman_ktls_send(int fd, uint8_t type, const void *data, size_t len);
  * and the next key is not set yet: newer kernels).
  */
 ssize_t cman_ktls_receive(int fd, void *buf, size_t size, uint8_t *ret_type);
+/* The same, and it stays there: opened, and counted by the kernel. */
+ssize_t cman_ktls_peek(int fd, void *buf, size_t size, uint8_t *ret_type);
 
 /* A record that was begun with MSG_MORE goes out, if there is one. */
 int cman_ktls_flush(int fd);

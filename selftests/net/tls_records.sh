@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Records that no library sends (see tls_records.c), through a listener with TLS and on to targets with and
+# without it: records of data without any data, single bytes, a KeyUpdate while nothing else is under way. All
+# data comes back, and the end is clean. With the record engine, and where the kernel has TLS, with the kernel's.
+# timeout: 120
+
+. "$(dirname "$0")/../lib/tap.sh"
+run_in_own_netns "$@"
+. "$(dirname "$0")/lib_instance.sh"
+. "$(dirname "$0")/lib_tls.sh"
+RECORDS=$CMAN_TESTBIN/net/tls_records
+[ -x "$RECORDS" ] || bail "$RECORDS is not built"
+
+# configuration ENGINE
+configuration() {
+	conf <<-END
+	instance cman1 {
+	    run_dir = "@RUN@"
+	    gateways = 1
+	    max_sessions = 100
+	    $(service plain 9001)
+	    $(service tls2 9002 "${BACK/\"user\"/\"$1\"}")
+	    $(service tls3 9003 "${BACK/\"user\"/\"$1\"}")
+	    $(listener down 7001 plain "${FRONT/\"user\"/\"$1\"}")
+	    $(listener both2 7002 tls2 "${FRONT/\"user\"/\"$1\"}")
+	    $(listener both3 7003 tls3 "${FRONT/\"user\"/\"$1\"}")
+	}
+	END
+}
+# probed JQ: of what the manager has found out about the kernel
+probed() {
+	bpftool -j map dump pinned /sys/fs/bpf/cman/cman1/instance | jq -e ".[0].formatted.value | $1" > /dev/null
+}
+has_ktls() { probed '.ktls | add > 0'; }
+can_rekey() { probed '.ktls_rekey == 1'; }
+# records WHAT PORT VERSION WORD…
+records() {
+	local what=$1 rc=0
+	shift
+	timeout 60 "$RECORDS" 127.0.0.1 "$@" > "$T/out" 2>&1 || rc=$?
+	is "$rc $(cat "$T/out")" "0 " "$what, port $1, TLS $2"
+}
+
+# all ENGINE: every case, TLS to none and to TLS
+all() {
+	local v port
+	for v in 1.2 1.3; do
+		for port in 7001 "700${v#1.}"; do
+			records "$1: data" "$port" "$v" 1 16384 100 pause 5000
+			records "$1: records without data between others" "$port" "$v" 100 0 100 0 0 5000 pause 0 3 0
+			records "$1: records without data first" "$port" "$v" 0 0 pause 1 pause 0
+			records "$1: many single bytes" "$port" "$v" 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1
+		done
+	done
+	if [ "$1" = ktls ] && ! can_rekey; then
+		return
+	fi
+	for port in 7001 7003; do
+		records "$1: KeyUpdates, and nothing else" "$port" 1.3 key_update key_update 5 pause key_update
+		records "$1: KeyUpdates between data" "$port" 1.3 10 key_update 16384 key_update 0 key_update 1
+	done
+}
+
+# shellcheck disable=SC2119
+servers
+configuration user
+up
+all user
+if has_ktls; then
+	configuration ktls
+	ok "from here on the kernel's engine" ctl reload -q
+	all ktls
+else
+	skip "kernel has no TLS"
+fi
+is "$(cells_are tls_broken 0 && show gateways '[.[] | .lost, .recoveries] | add')" 0 "nothing is counted as broken"
+down
