@@ -58,7 +58,7 @@ all_right() {
 begin
 for ((i = 0; i < 100; i++)); do
 	# every fourth time with a keeper, in the same instant
-	victims=$(show gateways ".[0] | .pid$([ $((i % 4)) != 0 ] || echo ', .keepers[0]')")
+	victims=$(show gateways ".[0] | .pid$([ $((i % 4)) != 0 ] || echo ', .keepers[0]') | values")
 	# shellcheck disable=SC2086	# one or two
 	kill -KILL $victims 2> /dev/null
 	sleep "0.0$((RANDOM % 90 + 10))"

@@ -5,7 +5,7 @@
 # pieces: by chance, with their keeper, at every point between two steps of the record engine, amid
 # migrations on both sides, and in handshakes. No session that had begun may be lost, see a wrong byte
 # or an alert; a handshake goes on unless its client had been answered, and then its end is counted.
-# timeout: 420
+# timeout: 450
 
 . "$(dirname "$0")/../lib/tap.sh"
 run_in_own_netns "$@"
@@ -29,6 +29,8 @@ instance cman1 {
     $(listener sink 7201 sink "$FRONT")
     $(listener source 7202 source "$FRONT")
     $(listener short 7203 short "$FRONT")
+    $(service pg 9024 "$BACK")
+    $(listener pg 7204 pg "$FRONT")
 }
 END
 servers --tls-update 15
@@ -58,19 +60,27 @@ bench DOWN bulk -c 127.0.0.1:7202 -d 0 --warmup 0 --verify "${AS_CLIENT[@]}"
 all=$(field .sessions)
 for ((i = 0; i < 60; i++)); do
 	# every fourth time with a keeper, in the same instant
-	victims=$(show gateways ".[0] | .pid$([ $((i % 4)) != 0 ] || echo ', .keepers[0]')")
+	victims=$(show gateways ".[0] | .pid$([ $((i % 4)) != 0 ] || echo ', .keepers[0]') | values")
 	# shellcheck disable=SC2086	# one or two
 	kill -KILL $victims 2> /dev/null
 	sleep "0.0$((RANDOM % 90 + 10))"
 done
 cmp_num "$(sum recoveries)" '>=' 50 "a gateway was killed 60 times, 15 times with a keeper: $(sum recoveries) recoveries"
+# while a gateway is being replaced it has no pid
+arm ROLE_CLAIMED 1 stop
+kill -KILL "$(gateway_pid)"
+standing() { tail -n +$((LINE + 1)) "$RUN/cman1.log" | sed -n 's/.*stops at a crash point.*pid=\([0-9]*\).*/\1/p' | grep .; }
+ok "its keeper stands where it is to make another one" wait_for 5 standing
+is "$(show gateways '.[0].pid')" null "until then it is null, and not 0, which kill takes for all of us"
+disarm
+kill -CONT "$(standing)"
 for point in TLS_READ TLS_SEALED TLS_COMMITTED TLS_SENT TLS_MOVED RECOVER_SLOT; do
 	case $point in TLS_MOVED) counts="1 4" ;; RECOVER_SLOT) counts= ;; *) counts="1 8 40" ;; esac
 	for count in $counts; do in_time $point "$count"; done
 done
 for count in 1 17; do
 	arm RECOVER_SLOT "$count"
-	kill -KILL "$(show gateways '.[0].pid')"
+	kill -KILL "$(gateway_pid)"
 	ok "RECOVER_SLOT ($count) is reached: a recovery that dies as well" wait_for 10 reached RECOVER_SLOT
 	disarm
 done
@@ -79,7 +89,7 @@ done
 for point in EOF_SHUTDOWN EOF_STORED; do
 	bench E stream -c 127.0.0.1:7123 -n 0 --half-close 5 --hold-connect 127.0.0.1:7203 "${AS_CLIENT[@]}"
 	in_time $point 2
-	completed() { [ "$(ss -Htn state established 'dport = :7203' | wc -l)" = 0 ]; }
+	completed() { [ "$(ss -Htn 'dport = :7203' | wc -l)" = 0 ]; }
 	ok "$point: those sessions end" wait_for 15 completed
 	bench_end E
 	is "$(report E '[.half_close.sessions, .half_close.completed, .lost, .half_close.server_wrong_bytes] |
@@ -173,6 +183,36 @@ for v in 1.2 1.3; do
 	done
 done
 
+# before TLS: PostgreSQL's requests, answered once each; see pg_peer.py
+PG=$CMAN_ROOT/selftests/net/pg_peer.py
+CERTS=$C python3 "$PG" server 9024 S > "$T/pg.out" 2>&1 &
+track $!
+listens() { ss -Htln 'sport = :9024' | grep -q .; }
+wait_for 30 listens || bail "no server: $(cat "$T/pg.out")"
+# opening goes_on|ends POINT COUNT
+opening() {
+	local before rc=0 want="0 0" what="it begins anew, its client does not notice"
+	[ "$1" = goes_on ] || want="1 1" what="its client has been answered, it ends and is counted"
+	before=$(cells tls_cut)
+	arm "$2" "$3"
+	CERTS=$C python3 "$PG" client 7204 send=GSS get=N bytes=SSL get=S tls echo=hello > "$T/pg.err" 2>&1 || rc=$?
+	is "$rc $(($(cells tls_cut) - before))" "$want" "$2 ($3), with requests before TLS: $what" || diag "$(cat "$T/pg.err")"
+	ok "$2 is reached" wait_for 5 reached "$2"
+	disarm
+}
+for count in 1 2 4 7 9; do opening goes_on TLS_HELLO $count; done
+for count in 1 2; do opening goes_on TLS_REPLIED $count; done
+for point in TLS_CONNECTED TLS_ASKED TLS_SHAKEN TLS_ANSWERED TLS_RELAYING; do opening goes_on $point 1; done
+opening ends TLS_SHAKEN 2
+opening ends TLS_STORED 1
+: > "$T/pg.out"
+arm TLS_ASKED 1
+ok "a CancelRequest whose gateway dies" env CERTS="$C" python3 "$PG" client 7204 send=CANCEL end
+ok "TLS_ASKED is reached" wait_for 5 reached TLS_ASKED
+disarm
+sent_again() { [ "$(grep -c '^CANCEL' "$T/pg.out")" = 2 ]; }
+ok "is sent again" wait_for 5 sent_again
+
 # by chance: whoever is not counted as cut has been served
 cut=$(cells tls_cut)
 # one after the other: handshakes that all begin anew with each kill must not pile up
@@ -181,7 +221,7 @@ bench P0 "${RATE[@]}" -c 127.0.0.1:7123 "${AS_CLIENT[@]}"
 bench P1 "${RATE[@]}" -c 127.0.0.1:7001 "${AS_CLIENT[@]}"
 bench P2 "${RATE[@]}" -c 127.0.0.1:7113
 for ((i = 0; i < 40; i++)); do
-	kill -KILL "$(show gateways '.[0].pid')" 2> /dev/null
+	kill -KILL "$(gateway_pid)" 2> /dev/null
 	sleep "0.0$((RANDOM % 90 + 10))"
 done
 for p in P0 P1 P2; do bench_end $p; done

@@ -171,13 +171,17 @@ ok "the rule has gone" "$PEER" connect 127.0.0.1:7001 source=127.0.0.66 text=hi 
 live_end NEW "sessions of a removed service go on"
 expired() {
 	base
+	printf '    tls { certificate = "%s" key = "%s" ca = "%s" }\n' \
+		"$T/cert/expired.pem" "$T/cert/expired.key" "$T/cert/ca.pem"
 	printf '    listener late { address = "127.0.0.1:7003" service = "echo"\n    tls { %s } }\n}\n' \
 		"certificate = \"$T/cert/expired.pem\" key = \"$T/cert/expired.key\""
 }
 expired | conf
-late=":10: tls: $T/cert/expired.pem: peers will refuse this certificate: it expired"
+late=": tls: $T/cert/expired.pem: peers will refuse this certificate: it expired"
 like "$(ctl reload)" 'listener late added' "a listener with a certificate that has expired"
-like "$(show events '.[] | select(.level == "warning") | .text')" "$T/cman.conf$late" "is a warning of a reload"
+warnings=$(show events '.[] | select(.level == "warning") | .text')
+like "$warnings" "$T/cman.conf:11$late" "is a warning of a reload"
+like "$warnings" "$T/cman.conf:9$late" "so is that of the channel"
 { base; echo "}"; } | conf
 ctl reload -q
 { base; echo '    colour = "red"'; echo "}"; } | conf
@@ -262,7 +266,7 @@ ok "nor a process" wait_for 2 is_gone "$pid"
 
 expired | conf
 up
-like "$(show events '.[] | select(.level == "warning") | .text')" "$T/cman.conf$late" \
+like "$(show events '.[] | select(.level == "warning") | .text')" "$T/cman.conf:11$late" \
 	"an expired certificate is a warning of a start"
 down
 { base; echo "}"; } | conf
@@ -316,7 +320,7 @@ up
 half=$!
 wait_for 5 test -s "$T/half.ready"
 before=$(show gateways '.[1].sessions')
-pids="$(field .pid) $(show gateways '.[0] | .pid, .keepers[]')"
+pids="$(field .pid) $(show gateways '.[0] | .pid, .keepers[] | values')"
 # stopped first: nobody is replaced between two of the kills
 # shellcheck disable=SC2086
 kill -STOP $pids

@@ -53,9 +53,12 @@ pair() {
 	ok "$what" "$PEER" pair "$@"
 }
 
-# cell_pids: gateways and keepers; all_pids: the manager too
-cell_pids() { show gateways '.[] | .pid, .keepers[]'; }
+# cell_pids: gateways and keepers, but for one that is just being replaced; all_pids: the manager too
+cell_pids() { show gateways '.[] | .pid, .keepers[] | values'; }
 all_pids() { field .pid; cell_pids; }
+# gateway_pid: of the first gateway; waits while it is being replaced
+gateway_pid() { wait_for 5 _gateway_pid && cat "$T/gateway.pid"; }
+_gateway_pid() { show gateways '.[0].pid | values' > "$T/gateway.pid" && [ -s "$T/gateway.pid" ]; }
 # nfds PID…: descriptors, one line a process
 nfds() {
 	local p

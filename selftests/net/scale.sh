@@ -45,7 +45,7 @@ at_exit "$CTL" shutdown --abort -y -q -f "$T/cman.conf"
 
 # every process of the instance
 pids_of() {
-	"$CTL" -f cman.conf show gateways --json | jq -r '.[] | .pid, .keepers[]'
+	"$CTL" -f cman.conf show gateways --json | jq -r '.[] | .pid, .keepers[] | values'
 	"$CTL" -f cman.conf status --json | jq .pid
 }
 # memory FIELD: kB over all processes

@@ -137,7 +137,7 @@ load_end() {
 	is "$bad" "" "all sessions live, every byte is right"
 }
 # a_gateway: one that relays; none, or 0, while a cell or the managers change places
-a_gateway() { show gateways "[.[].pid][$((RANDOM % 2))] // empty" 2> /dev/null; }
+a_gateway() { show gateways "[.[].pid | values][$((RANDOM % 2))] // empty" 2> /dev/null; }
 kills() { # N
 	local i pid
 	for ((i = 0; i < $1; i++)); do
@@ -189,4 +189,4 @@ for suite in "${SUITES[@]}"; do
 	cmp_num "$(grep -c "^ok .* > .*, $suite: " "$T/fire.tap")" '>=' 12 "sessions on both legs: $suite"
 done
 cmp_num "$(figure fire records)" '>' 20000 "records were checked"
-cmp_num "$(figure fire key_updates)" '>' 200 "and keys were updated"
+cmp_num "$(figure fire key_updates)" '>' 50 "and keys were updated"

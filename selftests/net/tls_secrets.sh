@@ -168,13 +168,13 @@ isnt "$(found_in "$NEEDLES.private" "${credentials[@]}")" "" "which is in the me
 # --- nowhere else
 
 clean "sessions live"
-for pid in $(field .pid) $(show gateways '.[].pid'); do
+for pid in $(field .pid) $(show gateways '.[].pid | values'); do
 	flags=$(awk '/^[0-9a-f]+-/ { on = /memfd:cman-secret/ } on && /^VmFlags/' "/proc/$pid/smaps")
 	like "$flags" ' dd ' "process $pid maps it so that no core has it"
 	# where not all of it may be locked, its keys are
 	like "$flags" ' lo ' "and locked"
 done
-killed=$(show gateways '.[0].pid')
+killed=$(gateway_pid)
 kill -KILL "$killed"
 for i in 1 2 3; do
 	for home in "$CMAN_NEXT_BUILD" "$CMAN_BUILD"; do
@@ -191,7 +191,7 @@ clean "after migrations" "$T"/report.*
 
 # A gateway and a manager that crash. For comparison a process that may be dumped.
 cores() { find "${folders[@]}" -maxdepth 1 -name 'core*' -type f -newer "$T/before" 2> /dev/null; }
-manager=$(field .pid) crashed=$(show gateways '.[0].pid')
+manager=$(field .pid) crashed=$(gateway_pid)
 folders=("$T")
 for pid in $manager $crashed; do
 	folders+=("$(readlink "/proc/$pid/cwd")")
@@ -206,7 +206,7 @@ if [ -n "$(cores)" ]; then
 	ok "the machine writes core files: $(cores)"
 	rm -f "$(cores)"
 	kill -SEGV "$crashed"
-	anew() { [ "$(show gateways '.[0].pid')" != "$crashed" ] && is_gone "$crashed"; }
+	anew() { [ "$(gateway_pid)" != "$crashed" ] && is_gone "$crashed"; }
 	ok "a gateway has crashed, its keeper makes another" wait_for 5 anew
 	kill -SEGV "$manager"
 	wait_for 5 is_gone "$manager"

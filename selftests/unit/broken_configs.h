@@ -1410,6 +1410,28 @@ static const struct broken_config broken_configs[] = {
 	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
 	  "}\n",
 	  ":5: engine = \"kernel\": expected auto, ktls or user" },
+	{ "starttls of another protocol",
+	  "instance a {\n"
+	  "listener front { address = \"0.0.0.0:5432\"  service = \"pg\" }\n"
+	  "service pg {\n"
+	  "targets = { \"10.0.0.5:5432\" }\n"
+	  "tls {\n"
+	  "starttls = smtp }\n"
+	  "}\n"
+	  "}\n",
+	  ":6: starttls = \"smtp\": expected auto, none or postgresql" },
+	{ "starttls in a listener",
+	  "instance a {\n"
+	  "listener front {\n"
+	  "address = \"0.0.0.0:1\" service = \"pg\"\n"
+	  "tls { certificate = \"/proc/version\" key = \"/proc/version\"\n"
+	  "starttls = postgresql\n"
+	  "}\n"
+	  "}\n"
+	  "service pg { targets = { \"10.0.0.5:5432\" } }\n"
+	  "}\n",
+	  ":5: unknown key 'starttls' in tls: expected one of ciphers, alpn, key, client_ca, "
+	  "engine, certificate, min_version" },
 	{ "sni without a key",
 	  "instance a {\n"
 	  "listener front {\n"

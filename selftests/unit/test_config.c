@@ -466,7 +466,7 @@ Test(config, tls_of_both_legs)
 					     "node") "}\n"
 						     "sni \"*.db.example\" { " PAIR("node") "}\n")
 			TLS_PG("ca = \"${CMAN_TEST_DIR}/ca.pem\" server_name = \"db.example\"\n" PAIR(
-				"node") "engine = user\n") "}\n");
+				"node") "engine = user starttls = postgresql\n") "}\n");
 	const struct cman_tls_conf *l = &conf->instance[0].listener[0].tls;
 	const struct cman_tls_conf *s = &conf->instance[0].service[0].tls;
 
@@ -497,6 +497,7 @@ Test(config, tls_of_both_legs)
 	cr_assert(s->verify);
 	cr_assert_eq(s->min_version, CMAN_TLS_1_2);
 	cr_assert_eq(s->engine, CMAN_TLS_USER);
+	cr_assert_eq(s->starttls, CMAN_STARTTLS_POSTGRESQL);
 	cr_assert_eq(s->nsuites, 0);
 	cr_assert_eq(s->alpn_len, 0);
 	cman_conf_free(conf);
@@ -515,6 +516,7 @@ Test(config, tls_of_one_leg)
 	cr_assert_eq(conf->instance[0].listener[0].tls.engine, CMAN_TLS_NONE);
 	cman_conf_free(conf);
 	conf = good("instance a {\n" LISTENER TLS_PG("verify = no\n") "}\n");
+	cr_assert_eq(conf->instance[0].service[0].tls.starttls, CMAN_STARTTLS_AUTO);
 	cr_assert_not(conf->instance[0].listener[0].tls.set);
 	cr_assert(conf->instance[0].service[0].tls.set);
 	cr_assert_not(conf->instance[0].service[0].tls.verify);

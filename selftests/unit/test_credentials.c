@@ -491,6 +491,7 @@ static void make_set(struct cman_credentials_set *set)
 	back.ca = file("ca.pem");
 	back.server_name = keep(strdup("db.example"));
 	back.min_version = CMAN_TLS_1_3;
+	back.starttls = CMAN_STARTTLS_POSTGRESQL;
 
 	set->one = calloc(3, sizeof(*set->one));
 	cr_assert_eq(cman_credentials_load(&front, true, 5, &set->one[0], &error), 0, "%s",
@@ -527,6 +528,7 @@ static void assert_same(const struct cman_credentials *a, const struct cman_cred
 	cr_assert_eq(a->index, b->index);
 	cr_assert_eq(a->verify, b->verify);
 	cr_assert_eq(a->engine, b->engine);
+	cr_assert_eq(a->starttls, b->starttls);
 	cr_assert_eq(a->min_version, b->min_version);
 	cr_assert_eq(a->nsuites, b->nsuites);
 	cr_assert_eq(memcmp(a->suites, b->suites, sizeof(a->suites)), 0);
@@ -684,7 +686,8 @@ Test(credentials, wrong_values)
 	wrong_byte(88, 0);     /* a service has no sni */
 	wrong_byte(89, 1);     /* a listener verifies nothing */
 	wrong_byte(90, 3);     /* engine */
-	wrong_byte(91, 1);     /* reserved */
+	wrong_byte(91, 1);     /* starttls: of services */
+	wrong_byte(91, 3);     /* there is none such */
 	wrong_byte(97, 2);     /* min_version */
 	wrong_byte(98, 1);     /* suites */
 	wrong_byte(101, 0x2e); /* none of ours */

@@ -108,6 +108,56 @@ Test(secret, alloc, .init = begin)
 	cr_expect_null(cman_secret_alloc(0));
 }
 
+/* What was secret stays with who has it; a child can give the memory back like its own. */
+Test(secret, alloc_and_fork, .init = begin)
+{
+	uint8_t *p = cman_secret_alloc(2 * PAGE);
+	int status;
+	pid_t pid;
+
+	cr_assert_not_null(p);
+	memset(p, 0x5a, 2 * PAGE);
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (!pid) {
+		if (!all(p, 2 * PAGE, 0))
+			_exit(1);
+		cman_secret_free(p, 2 * PAGE);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a child has it: %x", status);
+	cr_expect(all(p, 2 * PAGE, 0x5a));
+	cman_secret_free(p, 2 * PAGE);
+}
+
+Test(secret, shred)
+{
+	char folder[] = "/tmp/cman-secret.XXXXXX", text[70000];
+	int dir, fd;
+
+	cr_assert_not_null(mkdtemp(folder));
+	dir = open(folder, O_DIRECTORY | O_CLOEXEC);
+	fd = openat(dir, "image", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	cr_assert(dir >= 0 && fd >= 0);
+	memset(text, 0x5a, sizeof(text));
+	cr_assert_eq(write(fd, text, sizeof(text)), (ssize_t)sizeof(text));
+	cr_assert_eq(symlinkat("image", dir, "link"), 0);
+
+	cman_secret_shred(dir, "link");
+	cr_expect(faccessat(dir, "link", F_OK, AT_SYMLINK_NOFOLLOW) < 0, "the link is there");
+	cr_expect_eq(pread(fd, text, sizeof(text), 0), (ssize_t)sizeof(text));
+	cr_expect(all(text, sizeof(text), 0x5a), "what it names was wiped");
+	cman_secret_shred(dir, "image");
+	cr_expect(faccessat(dir, "image", F_OK, 0) < 0, "the file is there");
+	cr_expect_eq(pread(fd, text, sizeof(text), 0), (ssize_t)sizeof(text));
+	cr_expect(all(text, sizeof(text), 0), "its bytes are there");
+	cman_secret_shred(dir, "image");
+	close(fd);
+	close(dir);
+	cr_expect_eq(rmdir(folder), 0);
+}
+
 Test(secret, wipe)
 {
 	uint8_t bytes[100];

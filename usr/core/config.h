@@ -56,8 +56,9 @@ struct cman_tls_conf {
 	uint32_t nsuites;
 	uint8_t alpn[256]; /* RFC 7301 wire form: length, name, ...; alpn_len 0: passed through */
 	uint32_t alpn_len;
-	enum cman_tls_engine engine; /* NONE: auto */
-	struct cman_sni_conf *sni;   /* listeners */
+	enum cman_tls_engine engine;	 /* NONE: auto */
+	enum cman_tls_starttls starttls; /* services */
+	struct cman_sni_conf *sni;	 /* listeners */
 	uint32_t nsni;
 };
 

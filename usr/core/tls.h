@@ -102,6 +102,13 @@ bool cman_tls_for_kernel(const struct cman_tls_suite *suite, enum cman_tls_engin
 /* "user", "ktls", "none"; "?" */
 const char *cman_tls_engine_name(uint8_t engine);
 
+/* How a target is asked for TLS before the handshake. */
+enum cman_tls_starttls {
+	CMAN_STARTTLS_AUTO = 0,	      /* as the client has asked us */
+	CMAN_STARTTLS_NONE = 1,	      /* not at all */
+	CMAN_STARTTLS_POSTGRESQL = 2, /* by an SSLRequest (pg_request.h) */
+};
+
 /*
  * One way of a leg: what is sealed or opened next.
  *

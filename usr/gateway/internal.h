@@ -11,6 +11,7 @@
  *	splice.c   sessions that the kernel relays
  *	tls.c	   sessions with TLS: what all of it shares
  *	tls_shake.c  their handshakes
+ *	tls_opening.c  what comes before those in the clear
  *	tls_relay.c  moving bytes through the record engine
  *	tls_kernel.c  the same when the kernel carries the records
  *	orders.c   the manager's mailbox: the gateway's half of a handover
@@ -29,6 +30,7 @@
 #include "usr/sys/sock.h"
 #include "usr/sys/splice.h"
 #include "usr/sys/tls_cell.h"
+#include "usr/tls/handshake.h"
 
 /* struct live.flags */
 #define LIVE_QUEUED	 0x01		 /* in the ready queue */
@@ -68,8 +70,6 @@ struct live {
 
 struct gw_tls;
 struct gw_contexts;
-struct cman_tls_context;
-struct cman_tls_handshake;
 struct cman_tls_cipher;
 
 struct gateway {
@@ -203,6 +203,9 @@ struct gw_tls {
 	struct cman_tls_handshake *shake[2]; /* [leg]; NULL: not begun, or over */
 	bool shaken[2];			     /* over, and its last output is sent */
 	bool answered;			     /* the client's ClientHello */
+	bool opened[2];			     /* [leg]: nothing in the clear comes any more */
+	bool asked;			     /* the client began with an SSLRequest */
+	uint32_t cancel; /* bytes of a CancelRequest in in[]: no TLS on either leg */
 	struct cman_tls_cipher *cipher[2][2]; /* [leg][CMAN_TLS_RX, CMAN_TLS_TX]; NULL: when needed */
 	uint32_t in_len[2];		      /* [direction]: bytes in in[] */
 	uint32_t used[2];		      /* until it relays: of those, read by the handshake */
@@ -219,6 +222,10 @@ bool gw_tls_service(const struct gateway *g, uint32_t service);
 struct cman_tls_context *gw_tls_context(struct gateway *g, enum leg leg, uint32_t index);
 /* enum cman_tls_engine that its credentials ask for; NONE: auto. */
 uint8_t gw_tls_engine(const struct gateway *g, enum leg leg, uint32_t index);
+/* enum cman_tls_starttls of the service. */
+uint8_t gw_tls_starttls(const struct gateway *g, uint32_t service);
+/* Do clients of that listener have to show a certificate? */
+bool gw_tls_mutual(const struct gateway *g, uint32_t listener);
 /* Does that leg of the session have TLS? */
 bool gw_has_tls(const struct cman_slot *s, enum leg leg);
 /* A direction ended without close_notify: counted once. */
@@ -259,6 +266,20 @@ void gw_tls_refuse(struct gateway *g, uint32_t i);
 void gw_tls_restart(struct gateway *g, uint32_t i, const struct cman_leg *client);
 /* ACCEPTED, HANDSHAKE: has it taken too long? */
 void gw_tls_shake_check(struct gateway *g, uint32_t i);
+
+/* tls_opening.c */
+
+/*
+ * A leg, before its handshake: DONE: that may begin. HELLO: a CancelRequest has come instead, which
+ * is for a target. MORE: it waits. FAILED: the handshake says why.
+ */
+enum cman_tls_progress gw_tls_open(struct gateway *g, uint32_t i, enum leg leg);
+/* Is the target to be asked for TLS before the handshake? */
+bool gw_tls_asks_target(const struct gateway *g, uint32_t i);
+/* HANDSHAKE, for a CancelRequest: passes it on, and ends the session when the target has. */
+void gw_tls_cancel(struct gateway *g, uint32_t i);
+/* Has a predecessor answered the client's ClientHello? By the counters, and what is in in[]. */
+bool gw_tls_was_answered(struct gateway *g, uint32_t i, const struct cman_leg *client);
 
 /* tls_relay.c: as gw_pump() */
 void gw_tls_pump(struct gateway *g, uint32_t i, int dir, bool greedy);

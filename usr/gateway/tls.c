@@ -27,6 +27,8 @@ struct gw_contexts {
 	struct cman_tls_context *listener[CMAN_MAX_LISTENERS];
 	struct cman_tls_context *service[CMAN_MAX_SERVICES];
 	uint8_t listener_engine[CMAN_MAX_LISTENERS], service_engine[CMAN_MAX_SERVICES];
+	bool listener_mutual[CMAN_MAX_LISTENERS]; /* clients show certificates */
+	uint8_t service_starttls[CMAN_MAX_SERVICES];
 };
 
 bool gw_tls_listener(const struct gateway *g, uint32_t listener)
@@ -93,9 +95,13 @@ static void load_contexts(struct gateway *g)
 		if (at && !*at && cman_tls_context_new(one, set.ticket_key, at, why, sizeof(why)))
 			cman_err("a tls block cannot be used", "%s=%u why=\"%s\"",
 				 one->server ? "listener" : "service", one->index, why);
-		if (at)
-			*(one->server ? &c->listener_engine[one->index] :
-					&c->service_engine[one->index]) = one->engine;
+		if (at && one->server) {
+			c->listener_engine[one->index] = one->engine;
+			c->listener_mutual[one->index] = one->ca;
+		} else if (at) {
+			c->service_engine[one->index] = one->engine;
+			c->service_starttls[one->index] = one->starttls;
+		}
 	}
 	cman_credentials_free(&set);
 }
@@ -116,6 +122,16 @@ uint8_t gw_tls_engine(const struct gateway *g, enum leg leg, uint32_t index)
 		return CMAN_TLS_USER;
 	return leg == LEG_CLIENT ? g->contexts->listener_engine[index] :
 				   g->contexts->service_engine[index];
+}
+
+uint8_t gw_tls_starttls(const struct gateway *g, uint32_t service)
+{
+	return g->contexts ? g->contexts->service_starttls[service] : CMAN_STARTTLS_AUTO;
+}
+
+bool gw_tls_mutual(const struct gateway *g, uint32_t listener)
+{
+	return g->contexts && g->contexts->listener_mutual[listener];
 }
 
 /* ---- the secret memory ---- */

@@ -2,7 +2,8 @@
 /*
  * Handshakes of new sessions, in this order:
  *
- *	ACCEPTED	the client's ClientHello is read: its name, its protocols
+ *	ACCEPTED	the client's ClientHello is read: its name, its protocols; before it there
+ *			may be requests in the clear, also on the server leg: tls_opening.c
  *	CONNECTING	to a target, as without TLS
  *	HANDSHAKE	the server leg's, if the service has TLS, offering the client's protocols;
  *			then the client is answered with what the server chose, and its handshake ends
@@ -125,7 +126,10 @@ static enum cman_tls_progress feed(struct gateway *g, uint32_t i, enum leg leg, 
 static enum cman_tls_progress run(struct gateway *g, uint32_t i, enum leg leg)
 {
 	struct gw_tls *t = g->tls[i];
+	enum cman_tls_progress p = t->opened[leg] ? CMAN_TLS_DONE : gw_tls_open(g, i, leg);
 
+	if (p != CMAN_TLS_DONE)
+		return p;
 	for (;;) {
 		int err = flush(g, i, leg);
 		ssize_t n;
@@ -176,7 +180,8 @@ void gw_tls_refuse(struct gateway *g, uint32_t i)
 	static const uint8_t alert[] = { CMAN_TLS_ALERT, 3, 3, 0, 2, 2, CMAN_TLS_INTERNAL_ERROR };
 	struct cman_slot *s = slot_of(g, i);
 
-	if ((s->tls & CMAN_SLOT_TLS_CLIENT) && g->tls[i] && !g->tls[i]->answered)
+	if ((s->tls & CMAN_SLOT_TLS_CLIENT) && g->tls[i] && !g->tls[i]->answered &&
+	    !g->tls[i]->cancel)
 		(void)!send(s->client_fd, alert, sizeof(alert), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -331,6 +336,10 @@ void gw_tls_shake(struct gateway *g, uint32_t i)
 		read_hello(g, i);
 		return;
 	}
+	if (t->cancel) {
+		gw_tls_cancel(g, i);
+		return;
+	}
 	if (!shake_leg(g, i, LEG_SERVER))
 		return;
 	if (t->shake[LEG_CLIENT] && !t->answered)
@@ -349,7 +358,7 @@ static void give_up(struct gateway *g, uint32_t i, enum leg leg)
 	gw_reset(g, i);
 }
 
-/* What a predecessor has read of the client's ClientHello, and not answered. 0 or -errno. */
+/* What a predecessor has read of the client up to its ClientHello, not answered. 0 or -errno. */
 static int resume(struct gateway *g, uint32_t i)
 {
 	struct gw_tls *t = g->tls[i];
@@ -359,6 +368,7 @@ static int resume(struct gateway *g, uint32_t i)
 	if (err)
 		return err;
 	t->read[LEG_CLIENT] = cman_leg_read(&leg);
+	t->written[LEG_CLIENT] = cman_leg_written(&leg);
 	if (t->read[LEG_CLIENT] > CMAN_TLS_IN_SIZE)
 		return -EILSEQ;
 	t->in_len[CMAN_UP] = (uint32_t)t->read[LEG_CLIENT];
@@ -408,7 +418,7 @@ static void reset_server(struct gw_tls *t)
 	cman_tls_handshake_free(t->shake[LEG_SERVER]);
 	t->shake[LEG_SERVER] = NULL;
 	t->progress[LEG_SERVER] = CMAN_TLS_MORE;
-	t->shaken[LEG_SERVER] = false;
+	t->shaken[LEG_SERVER] = t->opened[LEG_SERVER] = false;
 	t->read[LEG_SERVER] = t->written[LEG_SERVER] = 0;
 	t->in_len[CMAN_DOWN] = t->used[CMAN_DOWN] = 0;
 }
@@ -428,7 +438,7 @@ void gw_tls_connected(struct gateway *g, uint32_t i, bool polled)
 	CMAN_CRASH(TLS_CONNECTED);
 	reset_server(t);
 	setsockopt(s->server_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (s->tls & CMAN_SLOT_TLS_SERVER) {
+	if ((s->tls & CMAN_SLOT_TLS_SERVER) && !t->cancel) {
 		ctx = gw_tls_context(g, LEG_SERVER, s->service);
 		if (t->shake[LEG_CLIENT]) {
 			sni = cman_tls_handshake_sni(t->shake[LEG_CLIENT]);
@@ -440,6 +450,7 @@ void gw_tls_connected(struct gateway *g, uint32_t i, bool polled)
 			give_up(g, i, LEG_SERVER);
 			return;
 		}
+		t->opened[LEG_SERVER] = !gw_tls_asks_target(g, i);
 	}
 	if (!polled && gw_poll_add(g, i, 0)) {
 		gw_reset(g, i);
@@ -452,7 +463,7 @@ void gw_tls_restart(struct gateway *g, uint32_t i, const struct cman_leg *client
 {
 	struct cman_slot *s = slot_of(g, i);
 
-	if (cman_leg_written(client)) {
+	if (gw_tls_was_answered(g, i, client)) {
 		g->cell->tls_cut++;
 		cman_notice("a handshake ended with its gateway", "session=%016llx service=%s",
 			    (unsigned long long)s->id, g->env->maps.services[s->service].name);

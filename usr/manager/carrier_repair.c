@@ -50,8 +50,9 @@ struct piece {	   /* one session at the source */
 	struct cman_repair_image leg[2];
 	struct cman_tuple tuple[2];
 	struct cman_wire_session ws;
-	uint8_t *between[2]; /* copied out of a pipe */
-	uint8_t *tls;	     /* exported; NULL: none */
+	uint8_t *between[2]; /* copied out of a pipe, perhaps what TLS was to hide */
+	size_t between_len[2];
+	uint8_t *tls; /* exported; NULL: none */
 	uint32_t tls_len;
 	struct cman_ktls_export move[2]; /* of legs with kernel TLS */
 	struct drained drained[2];	 /* [leg]: the same */
@@ -70,6 +71,14 @@ struct cargo {
 
 /* ---- source: freeze ---- */
 
+static void between_free(struct piece *e, int dir)
+{
+	if (e->between[dir])
+		cman_secret_wipe(e->between[dir], e->between_len[dir]);
+	free(e->between[dir]);
+	e->between[dir] = NULL;
+}
+
 static void piece_free(struct piece *e)
 {
 	for (uint32_t k = 0; k < e->nfds; k++)
@@ -77,7 +86,7 @@ static void piece_free(struct piece *e)
 			close(e->fd[k]);
 	for (int l = 0; l < 2; l++) {
 		cman_repair_free(&e->leg[l]);
-		free(e->between[l]);
+		between_free(e, l);
 		drained_free(&e->drained[l]);
 		cman_secret_wipe(&e->move[l], sizeof(e->move[l]));
 	}
@@ -208,8 +217,8 @@ static void describe_all(struct parcel_out *p)
 	freeifaddrs(own);
 }
 
-/* All that is in the pipe, without taking it out: malloc'ed. */
-static int look_into(int rfd, size_t len, uint8_t **ret)
+/* All that is in the pipe, without taking it out: to e->between[dir]. */
+static int look_into(int rfd, size_t len, struct piece *e, int dir)
 {
 	uint8_t *data = malloc(len ? len : 1);
 	int copy[2], err = 0;
@@ -218,9 +227,11 @@ static int look_into(int rfd, size_t len, uint8_t **ret)
 
 	if (!data)
 		return -ENOMEM;
+	e->between[dir] = data;
+	e->between_len[dir] = len;
 	if (pipe2(copy, O_CLOEXEC | O_NONBLOCK) < 0) {
 		err = -errno;
-		free(data);
+		between_free(e, dir);
 		return err;
 	}
 	n = fcntl(rfd, F_GETPIPE_SZ);
@@ -237,9 +248,7 @@ static int look_into(int rfd, size_t len, uint8_t **ret)
 	close(copy[0]);
 	close(copy[1]);
 	if (err)
-		free(data);
-	else
-		*ret = data;
+		between_free(e, dir);
 	return err;
 }
 
@@ -280,17 +289,21 @@ static int count_kernel(struct parcel_out *p, uint32_t k, const char **why)
 		if ((slot->bound[dir] & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE) {
 			if (ioctl(e->fd[at], FIONREAD, &pending) < 0)
 				return -errno;
-			err = look_into(e->fd[at], (size_t)pending, &e->between[dir]);
+			err = look_into(e->fd[at], (size_t)pending, e, dir);
 			if (err)
 				return err;
 			at += 2;
 		}
 		if (d->len) {
-			all = realloc(e->between[dir], (size_t)pending + d->len);
+			all = malloc((size_t)pending + d->len);
 			if (!all)
 				return -ENOMEM;
+			if (pending)
+				memcpy(all, e->between[dir], (size_t)pending);
 			memcpy(all + pending, d->data, d->len);
+			between_free(e, dir);
 			e->between[dir] = all;
+			e->between_len[dir] = (size_t)pending + d->len;
 		}
 		e->ws.position[dir] = slot->flow[dir].position;
 		e->ws.buffer_len[dir] = (uint32_t)((size_t)pending + d->len);
@@ -338,7 +351,7 @@ static int count(struct parcel_out *p, uint32_t k, const char **why)
 		ws->position[dir] = between.read - between.remain;
 		if ((bound & CMAN_BOUND_KIND) == CMAN_BOUND_PIPE) {
 			if (between.remain)
-				err = look_into(e->fd[at], between.remain, &e->between[dir]);
+				err = look_into(e->fd[at], between.remain, e, dir);
 			ws->buffer[dir] = e->between[dir];
 			at += 2;
 		} else if (between.remain) {

@@ -25,31 +25,6 @@ static char *path_of(struct manager *m, const char *name, uint64_t batch, char *
 	return rundir_path(m, name, file, buf, size);
 }
 
-/* Removes a file and its bytes. */
-static void shred(int dir, const char *path)
-{
-	static const uint8_t zeros[16384];
-	int fd = openat(dir, path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-	off_t at = 0;
-	ssize_t n;
-
-	unlinkat(dir, path, 0);
-	if (fd < 0)
-		return;
-	if (fstat(fd, &st) < 0)
-		st.st_size = 0;
-	for (; at < st.st_size; at += n) {
-		off_t left = st.st_size - at;
-
-		n = pwrite(fd, zeros, left < (off_t)sizeof(zeros) ? (size_t)left : sizeof(zeros),
-			   at);
-		if (n <= 0)
-			break;
-	}
-	close(fd);
-}
-
 static int write_all(int fd, const uint8_t *data, size_t len)
 {
 	while (len) {
@@ -75,14 +50,14 @@ int images_write(struct manager *m, uint64_t batch, const uint8_t *data, size_t 
 	if (mkdir(folder, 0700) < 0 && errno != EEXIST)
 		return -errno;
 	path_of(m, m->name, batch, path, sizeof(path));
-	shred(AT_FDCWD, path);
+	cman_secret_shred(AT_FDCWD, path);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	err = write_all(fd, data, len);
 	close(fd);
 	if (err)
-		shred(AT_FDCWD, path);
+		cman_secret_shred(AT_FDCWD, path);
 	return err;
 }
 
@@ -91,7 +66,7 @@ void images_remove(struct manager *m, uint64_t batch)
 	char path[256];
 
 	rundir_refresh(m);
-	shred(AT_FDCWD, path_of(m, m->name, batch, path, sizeof(path)));
+	cman_secret_shred(AT_FDCWD, path_of(m, m->name, batch, path, sizeof(path)));
 }
 
 static int read_all(const char *path, uint8_t **ret_data, size_t *ret_len)
@@ -164,6 +139,6 @@ void images_sweep(struct manager *m)
 		return;
 	while ((e = readdir(d)))
 		if (e->d_name[0] != '.' && !is_wanted(m, strtoull(e->d_name, NULL, 16)))
-			shred(dirfd(d), e->d_name);
+			cman_secret_shred(dirfd(d), e->d_name);
 	closedir(d);
 }

@@ -791,19 +791,22 @@ static void warn_unused(struct manager *m, const struct cman_conf *conf,
 		event_add(m, LOG_WARNING, "%s:%u: http: %s", conf->file, ic->line, later);
 }
 
+static void warn_certificate(struct manager *m, const struct cman_conf *conf,
+			     const struct cman_tls_conf *tls)
+{
+	if (tls->warning)
+		event_add(m, LOG_WARNING, "%s:%u: tls: %s", conf->file, tls->line, tls->warning);
+}
+
 /* What peers will refuse: expired certificates, say. */
 static void warn_certificates(struct manager *m, const struct cman_conf *conf,
 			      const struct cman_instance_conf *ic)
 {
-	const struct cman_tls_conf *tls;
-
-	for (uint32_t i = 0; i < ic->nlisteners + ic->nservices; i++) {
-		tls = i < ic->nlisteners ? &ic->listener[i].tls :
-					   &ic->service[i - ic->nlisteners].tls;
-		if (tls->warning)
-			event_add(m, LOG_WARNING, "%s:%u: tls: %s", conf->file, tls->line,
-				  tls->warning);
-	}
+	warn_certificate(m, conf, &ic->tls);
+	for (uint32_t i = 0; i < ic->nlisteners; i++)
+		warn_certificate(m, conf, &ic->listener[i].tls);
+	for (uint32_t i = 0; i < ic->nservices; i++)
+		warn_certificate(m, conf, &ic->service[i].tls);
 }
 
 /* The filters on interfaces carry the alias: while we are called ALIAS_new they are the old one's. */

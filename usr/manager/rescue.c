@@ -210,6 +210,13 @@ static int get_fd(const struct origin *o, int number)
 	return fd;
 }
 
+/* Cells that are forked meanwhile would keep it, and what was secret in it, as long as they live. */
+static void not_for_cells(void *p, size_t len)
+{
+	if (madvise(p, len, MADV_DONTFORK) < 0)
+		cman_warn("cells keep the memory of another instance", "err=%d", errno);
+}
+
 static int map_secret(struct rescue *r, struct origin *o)
 {
 	int fd = get_fd(o, o->shared->secret_fd), err;
@@ -218,6 +225,8 @@ static int map_secret(struct rescue *r, struct origin *o)
 		return -errno;
 	err = cman_tls_memory_map(fd, r->maps.slots_per_cell, &o->secret);
 	close(fd);
+	if (!err)
+		not_for_cells(o->secret, cman_tls_memory_size(r->maps.slots_per_cell));
 	return err;
 }
 
@@ -240,6 +249,7 @@ static int map_origin(struct rescue *r, struct origin *o)
 	if (p == MAP_FAILED)
 		return -errno;
 	o->buffers = p;
+	not_for_cells(p, o->buffers_size);
 	return map_secret(r, o);
 }
 
@@ -264,8 +274,7 @@ static void rescue_free(struct rescue *r)
 			close(r->origin[g].keeper);
 		if (r->origin[g].buffers)
 			munmap(r->origin[g].buffers, r->origin[g].buffers_size);
-		cman_secret_unmap(r->origin[g].secret,
-				  cman_tls_memory_size(r->maps.slots_per_cell));
+		cman_tls_memory_unmap(r->origin[g].secret, r->maps.slots_per_cell);
 	}
 	cman_splice_fini(&r->splice);
 	cman_maps_fini(&r->maps);

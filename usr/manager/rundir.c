@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "usr/sys/crash.h"
+#include "usr/sys/secret.h"
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE (1 << 1)
@@ -211,16 +212,21 @@ int rundir_rename(struct manager *m, const char *from, const char *to, bool exch
 	return rundir_follow(m);
 }
 
-static void remove_folder(const char *path)
+static void remove_folder(const char *path, bool secret)
 {
 	struct dirent *e;
 	DIR *d = opendir(path);
 
 	if (!d)
 		return;
-	while ((e = readdir(d)))
-		if (e->d_name[0] != '.')
+	while ((e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		if (secret)
+			cman_secret_shred(dirfd(d), e->d_name);
+		else
 			unlinkat(dirfd(d), e->d_name, 0);
+	}
 	closedir(d);
 	rmdir(path);
 }
@@ -229,8 +235,8 @@ void rundir_remove(struct manager *m, const char *name)
 {
 	char path[256];
 
-	remove_folder(rundir_path(m, name, "images", path, sizeof(path)));
-	remove_folder(rundir_path(m, name, NULL, path, sizeof(path)));
+	remove_folder(rundir_path(m, name, "images", path, sizeof(path)), true);
+	remove_folder(rundir_path(m, name, NULL, path, sizeof(path)), false);
 	remove_link(m, name);
 }
 

@@ -634,6 +634,14 @@ static json_t *tls_counters(const struct cman_cell *s)
 	return o;
 }
 
+/* null: it is just being replaced */
+static json_t *pid_json(const struct cman_cell *cell, enum cman_role role)
+{
+	pid_t pid = cman_cell_pid(cell, role);
+
+	return pid ? json_integer(pid) : json_null();
+}
+
 static json_t *gateway_json(const struct cell *c)
 {
 	const struct cman_cell *s = c->shared;
@@ -641,10 +649,9 @@ static json_t *gateway_json(const struct cell *c)
 	json_t *o = json_object();
 
 	add_u64(o, "gateway", c->index);
-	add_u64(o, "pid", (uint64_t)cman_cell_pid(s, CMAN_GATEWAY));
+	json_object_set_new(o, "pid", pid_json(s, CMAN_GATEWAY));
 	json_object_set_new(o, "keepers",
-			    json_pack("[i, i]", (int)cman_cell_pid(s, CMAN_KEEPER),
-				      (int)cman_cell_pid(s, CMAN_SPARE)));
+			    json_pack("[o, o]", pid_json(s, CMAN_KEEPER), pid_json(s, CMAN_SPARE)));
 	add_u64(o, "sessions", s->sessions);
 	add_u64(o, "accepted", s->accepted);
 	add_u64(o, "refused", s->refused);

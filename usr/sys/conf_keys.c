@@ -90,7 +90,8 @@ static int set_word(struct loader *l, const struct key *k, const struct value *v
 static_assert(sizeof(enum cman_balance) == sizeof(int) && sizeof(enum cman_action) == sizeof(int) &&
 		      sizeof(enum cman_when_down) == sizeof(int) &&
 		      sizeof(enum cman_carrier_choice) == sizeof(int) &&
-		      sizeof(enum cman_tls_engine) == sizeof(int),
+		      sizeof(enum cman_tls_engine) == sizeof(int) &&
+		      sizeof(enum cman_tls_starttls) == sizeof(int),
 	      "set_word() stores an int");
 
 static int set_flag_word(struct loader *l, const struct key *k, const struct value *v, void *at)
@@ -514,6 +515,12 @@ static const struct word words_engine[] = {
 	{ "user", CMAN_TLS_USER },
 	{ 0 },
 };
+static const struct word words_starttls[] = {
+	{ "auto", CMAN_STARTTLS_AUTO },
+	{ "none", CMAN_STARTTLS_NONE },
+	{ "postgresql", CMAN_STARTTLS_POSTGRESQL },
+	{ 0 },
+};
 static const struct word words_store[] = {
 	{ "embedded", CMAN_STORE_EMBEDDED },
 	{ "etcd", CMAN_STORE_ETCD },
@@ -579,6 +586,7 @@ static const struct key keys_service_tls[] = {
 	{ "certificate", set_file, TLS(certificate) },
 	{ "key", set_file, TLS(key) },
 	{ "verify", set_bool, TLS(verify), .def = "true" },
+	{ "starttls", set_word, TLS(starttls), .words = words_starttls, .def = "auto" },
 	TLS_CHOICES,
 	{ 0 },
 };

@@ -3,7 +3,7 @@
  * Credentials from files, into a memfd and out of it. What lies in the memfd, big-endian:
  *
  *	u32 magic "CTLC", u16 version 1, u16 blocks, 80 bytes of ticket key
- *	a block: u8 server, u8 verify, u8 engine, u8 reserved 0, u32 index, u16 min_version,
+ *	a block: u8 server, u8 verify, u8 engine, u8 starttls, u32 index, u16 min_version,
  *		 u16 suites, so many u16, bytes of alpn, texts: certificate, key, ca, server_name,
  *		 u16 sni, so many times the texts name, certificate, key
  *	bytes:	 u32 length, and these; a text has its NUL, length 0 is none
@@ -182,7 +182,8 @@ int cman_credentials_load(const struct cman_tls_conf *tls, bool server, uint32_t
 				      .min_version = (uint16_t)tls->min_version,
 				      .nsuites = tls->nsuites,
 				      .alpn_len = tls->alpn_len,
-				      .engine = (uint8_t)tls->engine };
+				      .engine = (uint8_t)tls->engine,
+				      .starttls = (uint8_t)tls->starttls };
 	int err;
 
 	memcpy(c.suites, tls->suites, sizeof(c.suites));
@@ -280,7 +281,7 @@ static void put_one(struct out *o, const struct cman_credentials *c)
 	put_number(o, 1, c->server);
 	put_number(o, 1, c->verify);
 	put_number(o, 1, c->engine);
-	put_number(o, 1, 0);
+	put_number(o, 1, c->starttls);
 	put_number(o, 4, c->index);
 	put_number(o, 2, c->min_version);
 	put_number(o, 2, c->nsuites);
@@ -427,7 +428,8 @@ static bool is_whole(const struct cman_credentials *c)
 		return false;
 	if (c->verify && !c->ca)
 		return false;
-	return c->server ? c->own.certificate && !c->verify && !c->server_name : !c->nsni;
+	return c->server ? c->own.certificate && !c->verify && !c->server_name && !c->starttls :
+			   !c->nsni;
 }
 
 static void get_one(struct in *in, struct cman_credentials *c)
@@ -437,7 +439,7 @@ static void get_one(struct in *in, struct cman_credentials *c)
 	c->server = get_number(in, 1, 1);
 	c->verify = get_number(in, 1, 1);
 	c->engine = (uint8_t)get_number(in, 1, CMAN_TLS_KERNEL);
-	get_number(in, 1, 0);
+	c->starttls = (uint8_t)get_number(in, 1, CMAN_STARTTLS_POSTGRESQL);
 	c->index = get_number(in, 4, UINT32_MAX);
 	c->min_version = (uint16_t)get_number(in, 2, UINT16_MAX);
 	get_suites(in, c);

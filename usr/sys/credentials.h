@@ -42,8 +42,9 @@ struct cman_credentials {
 	uint32_t nsuites;
 	uint8_t alpn[256]; /* RFC 7301 wire form: length, name, ...; alpn_len 0: passed through */
 	uint32_t alpn_len;
-	uint8_t engine; /* enum cman_tls_engine; NONE: auto */
-	char *warning;	/* of load(): what peers will refuse, a sentence; else NULL. Not packed */
+	uint8_t engine;	  /* enum cman_tls_engine; NONE: auto */
+	uint8_t starttls; /* service: enum cman_tls_starttls */
+	char *warning;	  /* of load(): what peers will refuse, a sentence; else NULL. Not packed */
 };
 
 /* All of an instance's tls blocks. */

@@ -55,6 +55,11 @@ void *cman_secret_alloc(size_t len)
 
 	if (p == MAP_FAILED || protect(p, len, len, 0))
 		return NULL;
+	/* zeros, and not a hole, in a child: a gateway gives back what its ancestor had */
+	if (madvise(p, len, MADV_WIPEONFORK) < 0) {
+		munmap(p, len);
+		return NULL;
+	}
 	return p;
 }
 
@@ -191,4 +196,17 @@ void cman_secret_wipe(void *p, size_t len)
 {
 	if (len)
 		explicit_bzero(p, len);
+}
+
+void cman_secret_shred(int dir, const char *path)
+{
+	int fd = openat(dir, path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	unlinkat(dir, path, 0);
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0)
+		zero_pages(fd, 0, st.st_size);
+	close(fd);
 }

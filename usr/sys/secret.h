@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Memory that holds secrets: locked (never swapped), not in core dumps, wiped when it is given up.
+ * Memory that holds secrets: locked (never swapped), not in core dumps, wiped when it is given up. What
+ * is private to a process is all zeros in its children.
  * Where the limit of locked memory (RLIMIT_MEMLOCK) does not allow the lock it is not locked, and the
  * first time says so in the log: the manager raises the limit before it starts cells, if it may. Sources:
- * mlock2(2), madvise(2) MADV_DONTDUMP, memfd_create(2), explicit_bzero(3).
+ * mlock2(2), madvise(2) MADV_DONTDUMP and MADV_WIPEONFORK, memfd_create(2), explicit_bzero(3).
  *
  *	private to a process		cman_secret_alloc(), cman_secret_free()
  *	shared, as a descriptor		cman_secret_memfd(), cman_secret_map(), cman_secret_unmap()
  *	the same, to be handed over	cman_secret_seal(), cman_secret_open(), cman_secret_unmap()
  *	a secret in any struct		cman_secret_wipe()
+ *	a file				cman_secret_shred()
  */
 #ifndef CMAN_SYS_SECRET_H
 #define CMAN_SYS_SECRET_H
@@ -47,5 +49,10 @@ void cman_secret_unmap(void *p, size_t len);
 void cman_secret_punch(int fd, size_t offset, size_t len);
 
 void cman_secret_wipe(void *p, size_t len);
+/*
+ * Removes the file @path (of the folder @dir, as openat(2)) and wipes it, in this order: a crash leaves
+ * all of it or no name. A link is removed, not followed.
+ */
+void cman_secret_shred(int dir, const char *path);
 
 #endif

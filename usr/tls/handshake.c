@@ -48,7 +48,8 @@ static enum cman_tls_progress step(struct cman_tls_handshake *hs)
 	ret = SSL_do_handshake(hs->ssl);
 	error = SSL_get_error(hs->ssl, ret);
 	len = BIO_get_mem_data(hs->out, &out);
-	cman_tls_handshake_scan(hs, (uint8_t *)out + before, (size_t)len - before);
+	if ((size_t)len > before) /* @out is NULL before the first byte */
+		cman_tls_handshake_scan(hs, (uint8_t *)out + before, (size_t)len - before);
 	if (ret == 1)
 		finish(hs);
 	else if (error == SSL_ERROR_WANT_READ)
@@ -109,6 +110,12 @@ enum cman_tls_progress cman_tls_handshake_hang_up(struct cman_tls_handshake *hs)
 					cman_tls_handshake_peer(hs),
 					hs->heard ? "in the TLS handshake" :
 						    "before the TLS handshake");
+	return hs->state;
+}
+
+enum cman_tls_progress cman_tls_handshake_refuse(struct cman_tls_handshake *hs, const char *why)
+{
+	cman_tls_handshake_fail(hs, CMAN_TLS_FAIL_PROTOCOL, "%s", why);
 	return hs->state;
 }
 

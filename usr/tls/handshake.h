@@ -79,6 +79,9 @@ enum cman_tls_progress cman_tls_handshake_answer(struct cman_tls_handshake *hs, 
 /* The peer's stream has ended: FAILED, with the reason. */
 enum cman_tls_progress cman_tls_handshake_hang_up(struct cman_tls_handshake *hs);
 
+/* What came before the handshake rules it out, @why says in a sentence: FAILED. */
+enum cman_tls_progress cman_tls_handshake_refuse(struct cman_tls_handshake *hs, const char *why);
+
 /* What is to be sent: valid until the next call that is not output() or sent(). */
 const uint8_t *cman_tls_handshake_output(struct cman_tls_handshake *hs, size_t *ret_len);
 /* The first @n bytes of it have gone. */
