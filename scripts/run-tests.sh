@@ -287,12 +287,13 @@ suite_shell() {
 suite_vm() {
 	local kernels=${CMAN_VM_KERNELS:-6.1,6.12} level=${CMAN_VM_LEVEL:-check} jobs=() kernel name names
 	local folder=$LOGS/vm limit rc=0 secs log
-	limit=${CMAN_VM_SECONDS:-$([ "$level" = all ] && echo 3600 || echo 900)}
+	limit=${CMAN_VM_SECONDS:-$([ "$level" = all ] && echo 7200 || echo 900)}
 	for kernel in ${kernels//,/ }; do
 		names=
 		while read -r name; do
 			[ -x "selftests/net/$name.sh" ] && selected "$kernel $name" && names+="${names:+,}$name"
-		done < <(awk -v level="$level" '!/^#/ && ($3 == "check" || $3 == level) { print $1 }' selftests/vm/suites)
+		done < <(awk -v level="$level" '
+			!/^#/ && ($3 == "check" || $3 == level) && !seen[$1]++ { print $1 }' selftests/vm/suites)
 		[ -z "$names" ] || jobs+=("$kernel:$names")
 	done
 	[ ${#jobs[@]} -gt 0 ] || return 0
@@ -329,7 +330,7 @@ fi
 if wanted asan || wanted fuzz; then
 	build sanitizers BUILD="$ASAN_BUILD" SAN=1 tests-unit tests-fuzz
 fi
-if wanted fault || wanted net; then
+if wanted fault || wanted net || { wanted vm && [ "${CMAN_VM_LEVEL:-}" = all ]; }; then
 	! compgen -G 'usr/gateway/*.c' > /dev/null ||
 		build crash-points BUILD="$CMAN_CRASH_BUILD" CRASH=1 programs tests
 fi

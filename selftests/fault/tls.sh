@@ -39,33 +39,13 @@ serve SOURCE "${AS_SERVER[@]}" --mode source --listen 127.0.0.1:9022 --tls-updat
 serve SHORT "${AS_SERVER[@]}" --mode hold --listen 127.0.0.1:9023 --size 500 --bytes 20k --interval-ms 20
 up
 
-reached() { logged "dies at a crash point.*$1"; }
-arm() {
-	log_here
-	"$TOOL" arm cman1 "$@" || not_ok "$* cannot be armed"
-}
-disarm() { "$TOOL" arm cman1 NONE 2> /dev/null; }
-# in_time POINT COUNT: a gateway dies there under the load that runs
-in_time() {
-	arm "$1" "$2"
-	ok "$1 ($2) is reached" wait_for 10 reached "$1"
-	disarm
-}
-
 # --- sessions that relay
 
 streams -n 2 --slow 1 --slow-rate 20k --half-close 1 -s 900 -i 15
 bench UP bulk -c 127.0.0.1:7201 -d 0 --warmup 0 --direction up "${AS_CLIENT[@]}" --tls-split --tls-update 20
 bench DOWN bulk -c 127.0.0.1:7202 -d 0 --warmup 0 --verify "${AS_CLIENT[@]}"
 all=$(field .sessions)
-for ((i = 0; i < 60; i++)); do
-	# every fourth time with a keeper, in the same instant
-	victims=$(show gateways ".[0] | .pid$([ $((i % 4)) != 0 ] || echo ', .keepers[0]') | values")
-	# shellcheck disable=SC2086	# one or two
-	kill -KILL $victims 2> /dev/null
-	sleep "0.0$((RANDOM % 90 + 10))"
-done
-cmp_num "$(sum recoveries)" '>=' 50 "a gateway was killed 60 times, 15 times with a keeper: $(sum recoveries) recoveries"
+by_chance 60
 # while a gateway is being replaced it has no pid
 arm ROLE_CLAIMED 1 stop
 kill -KILL "$(gateway_pid)"
@@ -80,7 +60,7 @@ for point in TLS_READ TLS_SEALED TLS_COMMITTED TLS_SENT TLS_MOVED RECOVER_SLOT; 
 done
 for count in 1 17; do
 	arm RECOVER_SLOT "$count"
-	kill -KILL "$(gateway_pid)"
+	kill_gateway
 	ok "RECOVER_SLOT ($count) is reached: a recovery that dies as well" wait_for 10 reached RECOVER_SLOT
 	disarm
 done
@@ -105,21 +85,6 @@ is "$(sum lost) $(field .sessions)" "0 $all" "all sessions are still there"
 
 # --- amid migrations
 
-# migration old|new POINT COUNT
-migration() {
-	local side=$1 point=$2 count=$3 rc=0
-	log_here
-	if [ "$side" = old ]; then
-		arm "$point" "$count"
-		ctl startup --migrate --via fd --json > "$T/m.json" 2> "$T/m.err" || rc=$?
-	else
-		CMAN_CRASH=$point:$count ctl startup --migrate --via fd --json > "$T/m.json" 2> "$T/m.err" || rc=$?
-	fi
-	is "$rc $(report m '[.failed, (.left | length), .old.exited] | map(tostring) | join(" ")')" "0 0 0 true" \
-		"the $side gateway dies at $point ($count): $(report m .moved) have moved" || diag "$(cat "$T/m.err")"
-	ok "it was reached" reached "$point"
-	disarm
-}
 migration old FREEZE_EPOLL 3
 migration old FREEZE_STATE 20
 migration old TLS_COMMITTED 2
@@ -221,7 +186,7 @@ bench P0 "${RATE[@]}" -c 127.0.0.1:7123 "${AS_CLIENT[@]}"
 bench P1 "${RATE[@]}" -c 127.0.0.1:7001 "${AS_CLIENT[@]}"
 bench P2 "${RATE[@]}" -c 127.0.0.1:7113
 for ((i = 0; i < 40; i++)); do
-	kill -KILL "$(gateway_pid)" 2> /dev/null
+	kill_gateway
 	sleep "0.0$((RANDOM % 90 + 10))"
 done
 for p in P0 P1 P2; do bench_end $p; done

@@ -77,20 +77,15 @@ up
 streams -n 3 --slow 1 --slow-rate 20k --half-close 1 -s 700 -i 10
 bench P stream -c 127.0.0.1:7000 -n 3 -s 700 -i 10
 bench SPLIT stream -c 127.0.0.1:7001 -n 3 -s 20000 -i 30 "${AS_CLIENT[@]}" --tls-split --tls-pad 512 --tls-update 9
-want=$(for k in "${!SUITES[@]}"; do
-	leg="$(version_of "${SUITES[k]}") ${SUITES[k]} user"
-	echo "7001 $leg, -" "711$k -, $leg" "712$k $leg, $leg" | sed 's/ 71/\n71/g'
-done | sort)
-LEGS='def leg: if . then "\(.version) \(.cipher) \(.engine)" else "-" end;
-	.[] | (.listener | sub(".*:"; "")) as $port | select($port | test("7001|71[12].")) |
-	"\($port) \(.client_tls | leg), \(.server_tls | leg)"'
-is "$(show sessions "$LEGS" | sort -u)" "$want" "show sessions tells version, suite and engine of each leg"
+want=$({ for s in P $STREAMS; do legs_of "$s"; done; } | sort)
+EACH="$LEGS"'.[] | legs | select(test("^(700[01]|71[12].) "))'
+is "$(show sessions "$EACH" | sort -u)" "$want" "show sessions tells version, suite and engine of each leg"
 for n in 1 2 3; do
 	case $n in 2) home=$CMAN_BUILD ;; *) home=$CMAN_NEXT_BUILD ;; esac
 	move "$home"
 	is "$wrong" "" "migration $n: $(report move .moved) sessions with and without TLS, in $(
 		report move .duration_ms) ms"
-	is "$(show sessions "$LEGS" | sort -u)" "$want" "migration $n: and they are what they were"
+	is "$(show sessions "$EACH" | sort -u)" "$want" "migration $n: and they are what they were"
 done
 streams_end
 is "$wrong" "" "each combination: nothing lost, nothing wrong, no alert, half-closed ones still receive"

@@ -15,26 +15,25 @@ RECORDS=$CMAN_TESTBIN/net/tls_records
 
 # configuration ENGINE
 configuration() {
+	tls_engine "$1"
 	conf <<-END
 	instance cman1 {
 	    run_dir = "@RUN@"
 	    gateways = 1
 	    max_sessions = 100
 	    $(service plain 9001)
-	    $(service tls2 9002 "${BACK/\"user\"/\"$1\"}")
-	    $(service tls3 9003 "${BACK/\"user\"/\"$1\"}")
-	    $(listener down 7001 plain "${FRONT/\"user\"/\"$1\"}")
-	    $(listener both2 7002 tls2 "${FRONT/\"user\"/\"$1\"}")
-	    $(listener both3 7003 tls3 "${FRONT/\"user\"/\"$1\"}")
+	    $(service tls2 9002 "$BACK")
+	    $(service tls3 9003 "$BACK")
+	    $(listener down 7001 plain "$FRONT")
+	    $(listener both2 7002 tls2 "$FRONT")
+	    $(listener both3 7003 tls3 "$FRONT")
 	}
 	END
 }
-# probed JQ: of what the manager has found out about the kernel
-probed() {
-	bpftool -j map dump pinned /sys/fs/bpf/cman/cman1/instance | jq -e ".[0].formatted.value | $1" > /dev/null
+# can_rekey: as the manager has found out
+can_rekey() {
+	bpftool -j map dump pinned /sys/fs/bpf/cman/cman1/instance | jq -e '.[0].formatted.value.ktls_rekey == 1' > /dev/null
 }
-has_ktls() { probed '.ktls | add > 0'; }
-can_rekey() { probed '.ktls_rekey == 1'; }
 # records WHAT PORT VERSION WORD…
 records() {
 	local what=$1 rc=0
@@ -68,7 +67,7 @@ servers
 configuration user
 up
 all user
-if has_ktls; then
+if have_ktls; then
 	configuration ktls
 	ok "from here on the kernel's engine" ctl reload -q
 	all ktls

@@ -14,7 +14,8 @@ while IFS=$'\t' read -r name seconds _ variables; do
 	start=$EPOCHREALTIME rc=0
 	# a group of its own, so that what hangs can be ended whole
 	(
-		[ -z "$variables" ] || export "${variables?}"
+		IFS=$'\t' read -ra each <<< "$variables"
+		[ ${#each[@]} = 0 ] || export "${each[@]?}"
 		exec timeout -k 10 "$seconds" "selftests/net/$name.sh"
 	) < /dev/null > /tmp/log 2>&1 || rc=$?
 	[ $rc != 137 ] || rc=124
@@ -22,4 +23,8 @@ while IFS=$'\t' read -r name seconds _ variables; do
 	cp /tmp/log "$CMAN_VM_OUT/$name.log"
 	awk -v rc=$rc -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d %.2f\n", rc, b - a }' \
 		> "$CMAN_VM_OUT/$name.result"
-done < <(sed -E 's/#.*//; s/[ \t]+$//; s/\t+/\t/g; /^$/d' selftests/vm/suites)
+done < <(sed -E 's/#.*//; s/[ \t]+$//; s/\t+/\t/g; /^$/d' selftests/vm/suites |
+	awk -F '\t' -v level="${CMAN_VM_LEVEL:-check}" '
+		!($1 in line) { name[n++] = $1 }
+		!($1 in line) || $3 == level { line[$1] = $0 }
+		END { for (i = 0; i < n; i++) print line[name[i]] }')
