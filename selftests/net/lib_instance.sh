@@ -56,6 +56,10 @@ pair() {
 # cell_pids: gateways and keepers, but for one that is just being replaced; all_pids: the manager too
 cell_pids() { show gateways '.[] | .pid, .keepers[] | values'; }
 all_pids() { field .pid; cell_pids; }
+# can_rekey: can the kernel replace keys of TLS? As the manager of a running instance has found out
+can_rekey() {
+	bpftool -j map dump pinned /sys/fs/bpf/cman/cman1/instance | jq -e '.[0].formatted.value.ktls_rekey == 1' > /dev/null
+}
 # gateway_pid: of the first gateway; waits while it is being replaced
 gateway_pid() { wait_for 5 _gateway_pid && cat "$T/gateway.pid"; }
 _gateway_pid() { show gateways '.[0].pid | values' > "$T/gateway.pid" && [ -s "$T/gateway.pid" ]; }

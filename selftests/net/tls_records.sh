@@ -30,10 +30,6 @@ configuration() {
 	}
 	END
 }
-# can_rekey: as the manager has found out
-can_rekey() {
-	bpftool -j map dump pinned /sys/fs/bpf/cman/cman1/instance | jq -e '.[0].formatted.value.ktls_rekey == 1' > /dev/null
-}
 # records WHAT PORT VERSION WORD…
 records() {
 	local what=$1 rc=0

@@ -157,7 +157,13 @@ conf_for ktls 9004
 ok "from here on the kernel's engine" ctl reload -q
 have_ktls || skip "kernel has no TLS"
 if have_ktls && [[ $PARTS = *" ktls "* ]]; then
-	all_kinds ktls 1.3
+	if can_rekey; then
+		conf_for ktls 9002
+		ok "targets that update their keys" ctl reload -q
+		all_kinds ktls 1.3 --tls-update 40
+	else
+		all_kinds ktls 1.3
+	fi
 	all_kinds ktls 1.2
 fi
 if have_ktls && [[ $PARTS = *" changes "* ]]; then
