@@ -119,7 +119,8 @@ static void thaw_leg(struct parcel_out *p, uint32_t k, int l)
 
 	if (!ktls_is_leg(&p->copy[k], l))
 		cman_repair_thaw(e->fd[l], &e->leg[l], NULL);
-	else if (cman_ktls_thaw(e->fd[l], &e->move[l], &e->leg[l], NULL) || e->drained[l].len)
+	else if (cman_ktls_thaw(e->fd[l], &e->move[l], &e->leg[l], NULL) || e->drained[l].len ||
+		 e->drained[l].updated)
 		has_gap(p, k);
 }
 

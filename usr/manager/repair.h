@@ -77,6 +77,7 @@ struct cman_ktls_export;
 struct drained {
 	uint8_t *data; /* malloc'ed */
 	size_t len;
+	bool updated; /* a KeyUpdate was among it: the old socket cannot go on, it has the key of before */
 };
 
 void drained_free(struct drained *d); /* wipes; keeps len */

@@ -81,6 +81,25 @@ static int keep(struct drained *d, const void *content, size_t len)
 	return 0;
 }
 
+/* The next key is for what comes behind it, which the kernel has not touched: it has no key for that. */
+static int take_handshake(struct sink *s, const uint8_t *content, size_t len)
+{
+	switch (cman_tls_post_feed(&s->next->post[s->leg], s->slot->version[s->leg], s->leg == 1,
+				   content, len)) {
+	case CMAN_TLS_POST_NOTHING:
+		return 0;
+	case CMAN_TLS_POST_UPDATE_REQUESTED:
+		s->next->flags[s->leg] |= CMAN_TLS_UPDATE_OWED;
+		s->drained->updated = true;
+		return 0;
+	case CMAN_TLS_POST_UPDATE:
+		s->drained->updated = true;
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
 static int take(void *arg, uint8_t type, const void *content, size_t len)
 {
 	struct sink *s = arg;
@@ -95,13 +114,28 @@ static int take(void *arg, uint8_t type, const void *content, size_t len)
 		s->next->flags[s->leg] |= CMAN_TLS_CLOSE_RECEIVED;
 		return 0;
 	case CMAN_TLS_HANDSHAKE:
-		return cman_tls_post_feed(&s->next->post[s->leg], s->slot->version[s->leg],
-					  s->leg == 1, content, len) == CMAN_TLS_POST_NOTHING ?
-			       0 :
-			       -EOPNOTSUPP;
+		return take_handshake(s, content, len);
 	default:
 		return -EPROTO;
 	}
+}
+
+/* The secret of what is received next, for the number of it in @next. */
+static int next_secret(struct cman_tls_slot *t, struct cman_tls_commit *next, int leg)
+{
+	struct cman_tls_half half;
+	int err;
+
+	cman_tls_slot_half(t, leg, CMAN_TLS_RX, &half);
+	err = cman_tls_keys_update(cman_tls_suite(t->suite[leg]), &half, &half);
+	if (!err) {
+		memcpy(t->secret[leg][CMAN_TLS_RX][half.epoch & 1], half.secret,
+		       sizeof(half.secret));
+		next->number[leg][CMAN_TLS_RX].epoch = half.epoch;
+		next->number[leg][CMAN_TLS_RX].seq = 0;
+	}
+	cman_secret_wipe(&half, sizeof(half));
+	return err;
 }
 
 int ktls_export(struct manager *m, struct cell *c, uint32_t slot, int leg, int fd,
@@ -117,6 +151,10 @@ int ktls_export(struct manager *m, struct cell *c, uint32_t slot, int leg, int f
 		return err;
 	s.next->number[leg][CMAN_TLS_RX].seq = move->rx.seq;
 	s.next->number[leg][CMAN_TLS_TX].seq = move->tx.seq;
+	*why = "the next key";
+	err = drained->updated ? next_secret(t, s.next, leg) : 0;
+	if (err)
+		return err;
 	if (t->version[leg] == CMAN_TLS_1_2 &&
 	    cman_tls_suite(t->suite[leg])->aead !=
 		    CMAN_TLS_CHACHA20_POLY1305) /* no others have one */
