@@ -3,7 +3,6 @@
  * Any bytes as a configuration file: the loader must answer with a model or with one error that
  * names the file and has a sane line, without a crash or a leak. What loads must validate again.
  */
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,7 @@
 
 #include "usr/sys/conf.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -18,8 +18,6 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,16 +25,10 @@
 #include "usr/tls/handshake.h"
 #include "usr/tls/record.h"
 
+#include "fuzz.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
-
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort(); \
-		} \
-	} while (0)
 
 enum { CLIENT = 1, TLS_1_3 = 2, RAW = 4, MUTUAL = 8, OWN_ALPN = 16 };
 #define ALPN	 "\x02h2\x08http/1.1"

@@ -10,22 +10,12 @@
  * records: so it is the same however the bytes are cut. The state is where in a message the record
  * has ended, never more than four bytes of one.
  */
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "usr/core/tls.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort(); \
-		} \
-	} while (0)
+#include "fuzz.h"
 
 enum { SERVER = 1, TLS_1_3 = 2, MOVES = 4 };
 #define MAX_CUTS 16

@@ -4,23 +4,13 @@
  * anew by the field table alone, and must then hold the same values; writing that once more must
  * give the same bytes. What is skipped (unknown optional tags) is all that may get lost.
  */
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "usr/core/wire.h"
 #include "usr/core/wire_fields.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort(); \
-		} \
-	} while (0)
+#include "fuzz.h"
 
 /* strndup() without a look at the byte behind, which strict string checks mean to see */
 static char *text_of(const char *text, size_t n)
