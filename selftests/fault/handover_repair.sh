@@ -83,15 +83,8 @@ extra() {
 }
 . "$HERE/lib_handover.sh"
 
-host_add C
-host_add B
-host_join br0 C 10.1.0.2/24 || bail "cannot join C"
-host_join br0 B 10.1.0.3/24 || bail "cannot join B"
+clients_and_targets
 host C ip address add 10.1.0.4/24 dev eth0
-ip address add 10.1.0.1/24 dev br0
-for h in C B; do
-	host $h sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
-done
 sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
 sysctl -qw net.ipv4.tcp_rmem="4096 131072 4194304" net.ipv4.tcp_wmem="4096 16384 4194304"
 

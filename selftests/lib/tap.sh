@@ -329,6 +329,19 @@ host_join() {
 	host "$name" ip link set "$dev" up
 }
 
+# clients_and_targets: hosts C (10.1.0.2) and B (10.1.0.3) beyond the bridge br0, where this host is 10.1.0.1
+clients_and_targets() {
+	local h
+	host_add C
+	host_add B
+	host_join br0 C 10.1.0.2/24 || bail "cannot join C"
+	host_join br0 B 10.1.0.3/24 || bail "cannot join B"
+	ip address add 10.1.0.1/24 dev br0
+	for h in C B; do
+		host $h sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
+	done
+}
+
 # netns_pair A B [ADDRESS_A ADDRESS_B]: two hosts joined by a veth pair (eth0), 10.99.0.1/24 and .2
 netns_pair() {
 	host_add "$1"

@@ -32,16 +32,8 @@ make_certificates "$C" || bail "no certificates"
 
 # two_hosts: clients are to be on host C, servers on host B, beyond a bridge, where packets can be parked
 two_hosts() {
-	local h
 	FRONT_AT=10.1.0.1 BACK_AT=10.1.0.3
-	host_add C
-	host_add B
-	host_join br0 C 10.1.0.2/24 || bail "cannot join C"
-	host_join br0 B 10.1.0.3/24 || bail "cannot join B"
-	ip address add 10.1.0.1/24 dev br0
-	for h in C B; do
-		host $h sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
-	done
+	clients_and_targets
 }
 
 version_of() { case $1 in TLS_*) echo TLSv1.3 ;; *) echo TLSv1.2 ;; esac; }

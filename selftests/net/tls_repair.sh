@@ -14,14 +14,7 @@ run_in_own_netns "$@"
 . "$(dirname "$0")/../lib/certificates.sh"
 
 make_certificates "$T/cert" > "$T/cert.log" 2>&1 || bail "no certificates: $(tail -n 3 "$T/cert.log")"
-host_add C
-host_add B
-host_join br0 C 10.1.0.2/24 || bail "cannot join C"
-host_join br0 B 10.1.0.3/24 || bail "cannot join B"
-ip address add 10.1.0.1/24 dev br0
-for h in C B; do
-	host $h sysctl -qw net.ipv4.ip_local_port_range="20000 60999" net.ipv4.tcp_tw_reuse=1
-done
+clients_and_targets
 
 # conf_for ENGINE TARGETS-PORT
 conf_for() {
