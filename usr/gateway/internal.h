@@ -232,9 +232,6 @@ bool gw_has_tls(const struct cman_slot *s, enum leg leg);
 void gw_tls_truncated(struct gateway *g, uint32_t i, int dir);
 /* All from leg A is written: passes the end on to leg B. @truncated: or later, see gw_tls_tick(). */
 void gw_tls_end(struct gateway *g, uint32_t i, int dir, bool truncated);
-/* Makes the next secret of one way of a leg, which @next then counts from 0. 0 or -errno. */
-int gw_tls_next_secret(struct gateway *g, uint32_t i, enum leg leg, int way,
-		       struct cman_tls_commit *next);
 /* Other credentials may be there: contexts are made anew when one is needed. */
 void gw_tls_reload(struct gateway *g);
 /* NULL: no memory. */

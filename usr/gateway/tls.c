@@ -14,10 +14,8 @@
 #include "usr/gateway/internal.h"
 #include "usr/sys/credentials.h"
 #include "usr/sys/log.h"
-#include "usr/sys/secret.h"
 #include "usr/tls/context.h"
 #include "usr/tls/handshake.h"
-#include "usr/tls/keys.h"
 #include "usr/tls/record.h"
 
 #define IDLE_S 2 /* without a byte: its ciphers and buffers are given back */
@@ -151,25 +149,6 @@ int gw_tls_memory(struct gateway *g)
 struct cman_tls_slot *gw_tls_slot(struct gateway *g, uint32_t i)
 {
 	return cman_tls_slot_at(g->secret, i);
-}
-
-int gw_tls_next_secret(struct gateway *g, uint32_t i, enum leg leg, int way,
-		       struct cman_tls_commit *next)
-{
-	struct cman_tls_slot *slot = gw_tls_slot(g, i);
-	struct cman_tls_number *n = &next->number[leg][way];
-	struct cman_tls_half half = { .epoch = n->epoch };
-	int err;
-
-	memcpy(half.secret, slot->secret[leg][way][n->epoch & 1], sizeof(half.secret));
-	err = cman_tls_keys_update(cman_tls_suite(slot->suite[leg]), &half, &half);
-	if (!err) {
-		memcpy(slot->secret[leg][way][half.epoch & 1], half.secret, sizeof(half.secret));
-		n->epoch = half.epoch;
-		n->seq = 0;
-	}
-	cman_secret_wipe(&half, sizeof(half));
-	return err;
 }
 
 /* ---- the end of a direction ---- */

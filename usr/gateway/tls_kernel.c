@@ -104,7 +104,7 @@ static int next_key(struct gateway *g, uint32_t i, enum leg leg, int way)
 {
 	struct cman_tls_slot *slot = gw_tls_slot(g, i);
 	struct cman_tls_commit *next = cman_tls_next(slot);
-	int err = gw_tls_next_secret(g, i, leg, way, next);
+	int err = cman_tls_keys_advance(slot, next, leg, way);
 	struct cman_tls_half half = { .epoch = next->number[leg][way].epoch };
 	struct cman_ktls_keys keys;
 
@@ -409,7 +409,7 @@ int gw_ktls_recover(struct gateway *g, uint32_t i)
 			if (err || same)
 				continue;
 			/* it has the next one already */
-			err = gw_tls_next_secret(g, i, (enum leg)leg, way, cman_tls_next(slot));
+			err = cman_tls_keys_advance(slot, cman_tls_next(slot), leg, way);
 			if (!err)
 				cman_tls_commit(slot);
 		}

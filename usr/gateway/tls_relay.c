@@ -22,6 +22,7 @@
 #include "usr/gateway/internal.h"
 #include "usr/sys/log.h"
 #include "usr/sys/secret.h"
+#include "usr/tls/keys.h"
 #include "usr/tls/record.h"
 
 #define ROUNDS	     8
@@ -81,7 +82,7 @@ static int next_key(struct turn *u, enum leg leg, int way)
 		free(*c);
 		*c = NULL;
 	}
-	return gw_tls_next_secret(u->g, u->i, leg, way, u->next);
+	return cman_tls_keys_advance(u->slot, u->next, leg, way);
 }
 
 /* ---- sealing ---- */

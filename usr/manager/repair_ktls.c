@@ -120,24 +120,6 @@ static int take(void *arg, uint8_t type, const void *content, size_t len)
 	}
 }
 
-/* The secret of what is received next, for the number of it in @next. */
-static int next_secret(struct cman_tls_slot *t, struct cman_tls_commit *next, int leg)
-{
-	struct cman_tls_half half;
-	int err;
-
-	cman_tls_slot_half(t, leg, CMAN_TLS_RX, &half);
-	err = cman_tls_keys_update(cman_tls_suite(t->suite[leg]), &half, &half);
-	if (!err) {
-		memcpy(t->secret[leg][CMAN_TLS_RX][half.epoch & 1], half.secret,
-		       sizeof(half.secret));
-		next->number[leg][CMAN_TLS_RX].epoch = half.epoch;
-		next->number[leg][CMAN_TLS_RX].seq = 0;
-	}
-	cman_secret_wipe(&half, sizeof(half));
-	return err;
-}
-
 int ktls_export(struct manager *m, struct cell *c, uint32_t slot, int leg, int fd,
 		struct cman_ktls_export *move, struct cman_repair_image *image,
 		struct drained *drained, const char **why)
@@ -152,12 +134,12 @@ int ktls_export(struct manager *m, struct cell *c, uint32_t slot, int leg, int f
 	s.next->number[leg][CMAN_TLS_RX].seq = move->rx.seq;
 	s.next->number[leg][CMAN_TLS_TX].seq = move->tx.seq;
 	*why = "the next key";
-	err = drained->updated ? next_secret(t, s.next, leg) : 0;
+	err = drained->updated ? cman_tls_keys_advance(t, s.next, leg, CMAN_TLS_RX) : 0;
 	if (err)
 		return err;
+	/* no other nonces have an explicit part */
 	if (t->version[leg] == CMAN_TLS_1_2 &&
-	    cman_tls_suite(t->suite[leg])->aead !=
-		    CMAN_TLS_CHACHA20_POLY1305) /* no others have one */
+	    cman_tls_suite(t->suite[leg])->aead != CMAN_TLS_CHACHA20_POLY1305)
 		t->explicit_iv[leg] = move->tx.explicit_nonce - move->tx.seq;
 	cman_tls_commit(t);
 	return 0;

@@ -153,6 +153,11 @@ static bool is_name(const char *name, const char *text, size_t len)
 	return strlen(name) == len && !memcmp(name, text, len);
 }
 
+static bool is_kernel(const struct cman_tls_session *s)
+{
+	return s->leg[0].engine == CMAN_TLS_KERNEL || s->leg[1].engine == CMAN_TLS_KERNEL;
+}
+
 bool tls_is_kernel(const struct cman_wire_session *ws)
 {
 	struct cman_tls_session session;
@@ -161,8 +166,7 @@ bool tls_is_kernel(const struct cman_wire_session *ws)
 
 	if (!ws->tls || cman_tls_session_decode(ws->tls, ws->tls_len, &session, &why))
 		return false;
-	kernel = session.leg[0].engine == CMAN_TLS_KERNEL ||
-		 session.leg[1].engine == CMAN_TLS_KERNEL;
+	kernel = is_kernel(&session);
 	cman_secret_wipe(&session, sizeof(session));
 	return kernel;
 }
@@ -183,9 +187,9 @@ static enum cman_tls_engine configured(const struct manager *m, const struct cma
 	return CMAN_TLS_NONE;
 }
 
-/* What every leg with TLS would get if the session began here now: one engine for both. */
-static uint8_t engine_here(const struct manager *m, const struct cman_wire_session *ws,
-			   const struct cman_tls_session *s)
+/* Would it get the kernel's engine if it began here now? One for all of its legs. */
+static bool is_for_kernel(const struct manager *m, const struct cman_wire_session *ws,
+			  const struct cman_tls_session *s)
 {
 	const struct cman_instance *in = m->maps.instance;
 
@@ -193,9 +197,9 @@ static uint8_t engine_here(const struct manager *m, const struct cman_wire_sessi
 		if (s->leg[leg].engine &&
 		    !cman_tls_for_kernel(cman_tls_suite(s->leg[leg].suite), configured(m, ws, leg),
 					 in->ktls, in->ktls_rekey))
-			return CMAN_TLS_USER;
+			return false;
 	}
-	return CMAN_TLS_KERNEL;
+	return true;
 }
 
 static int encode(const struct cman_tls_session *s, struct cman_wire_session *ws,
@@ -248,7 +252,7 @@ int tls_adapt(struct manager *m, struct cman_wire_session *ws, struct cman_repai
 	      uint8_t **ret_state, uint64_t *bytes)
 {
 	struct cman_tls_session session;
-	bool kernel = tls_is_kernel(ws);
+	bool changed = true, wanted;
 	const char *why;
 	int err;
 
@@ -258,17 +262,15 @@ int tls_adapt(struct manager *m, struct cman_wire_session *ws, struct cman_repai
 	err = cman_tls_session_decode(ws->tls, ws->tls_len, &session, &why);
 	if (err)
 		return err;
-	if (kernel && engine_here(m, ws, &session) == CMAN_TLS_USER) {
+	wanted = is_for_kernel(m, ws, &session);
+	if (is_kernel(&session) && !wanted)
 		err = to_user(ws, &session, leg, bytes);
-	} else if (!kernel && engine_here(m, ws, &session) == CMAN_TLS_KERNEL &&
-		   cman_tls_fits_kernel(&session, leg)) {
+	else if (!is_kernel(&session) && wanted && cman_tls_fits_kernel(&session, leg))
 		err = to_kernel(&session, leg, bytes);
-	} else {
-		goto out;
-	}
-	if (!err)
+	else
+		changed = false;
+	if (!err && changed)
 		err = encode(&session, ws, ret_state);
-out:
 	cman_secret_wipe(&session, sizeof(session));
 	return err;
 }

@@ -178,6 +178,24 @@ int cman_tls_keys_update(const struct cman_tls_suite *suite, const struct cman_t
 	return err;
 }
 
+int cman_tls_keys_advance(struct cman_tls_slot *slot, struct cman_tls_commit *next, int leg,
+			  int way)
+{
+	struct cman_tls_number *n = &next->number[leg][way];
+	struct cman_tls_half half = { .epoch = n->epoch };
+	int err;
+
+	memcpy(half.secret, slot->secret[leg][way][n->epoch & 1], sizeof(half.secret));
+	err = cman_tls_keys_update(cman_tls_suite(slot->suite[leg]), &half, &half);
+	if (!err) {
+		memcpy(slot->secret[leg][way][half.epoch & 1], half.secret, sizeof(half.secret));
+		n->epoch = half.epoch;
+		n->seq = 0;
+	}
+	cman_secret_wipe(&half, sizeof(half));
+	return err;
+}
+
 /* RFC 5246, 5 and 6.3 */
 static int prf(const struct cman_tls_suite *suite, const uint8_t *master, size_t master_len,
 	       const uint8_t *seed, size_t seed_len, uint8_t *out, size_t len)

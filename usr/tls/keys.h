@@ -15,6 +15,7 @@
 
 #include "usr/core/tls.h"
 #include "usr/sys/ktls.h"
+#include "usr/sys/tls_cell.h"
 
 /* What seals or opens one way of a leg. */
 struct cman_tls_keys {
@@ -33,6 +34,13 @@ int cman_tls_keys_kernel(const struct cman_tls_suite *suite, const struct cman_t
 /* TLS 1.3: *ret_next is @half after a KeyUpdate: the next secret, seq 0, epoch + 1. */
 int cman_tls_keys_update(const struct cman_tls_suite *suite, const struct cman_tls_half *half,
 			 struct cman_tls_half *ret_next);
+
+/*
+ * The same for one way (CMAN_TLS_RX, CMAN_TLS_TX) of leg @leg in the secret memory, after the KeyUpdate that @next
+ * (cman_tls_next()) is about. The secret goes where the one before the present was: it stays until the commit.
+ */
+int cman_tls_keys_advance(struct cman_tls_slot *slot, struct cman_tls_commit *next, int leg,
+			  int way);
 
 /*
  * TLS 1.2: both halves of a leg, seq 0, as seen by the side that @server says. (extended or not, the
