@@ -162,6 +162,7 @@ account() {
 	printf '%s %7s s%s\n' "$line" "$secs" "${why:+  ($why)}"
 	if [ "$bad" -gt 0 ]; then
 		failures+=("$suite $name: $log")
+		mapfile -t -n 5 -O ${#failures[@]} failures < <(grep -hE '^not ok|^Bail out' "$tap" | cut -c1-200 | sed 's/^/    /')
 		grep -hE '^not ok|^Bail out' "$tap" | head -n 20 | sed 's/^/      | /'
 		if [ -s "$log" ]; then
 			grep -hE 'ERROR: [A-Za-z]+Sanitizer|runtime error: ' "$log" | head -n 5 |
