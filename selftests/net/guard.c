@@ -546,6 +546,15 @@ static struct found entries(const struct cman_guard *g)
 	return found;
 }
 
+/*
+ * How often the kernel may have repeated a segment that was held for @us, because this program was not scheduled:
+ * TCP_RTO_MIN is 200 ms. A repetition beyond that says that the guard has lost a segment.
+ */
+static long repetitions(double us)
+{
+	return (long)(us / 180e3);
+}
+
 static int by_value(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -578,6 +587,7 @@ static void cycles(const char *addr, enum traffic traffic, const char *device, i
 	struct conn c;
 	double base[3] = { 0 };
 	int i, err = 0, late = 0, unparked = 0;
+	long forgiven = 0;
 
 	guard_start(&g, "one");
 	open_conn(&c, traffic, addr, device);
@@ -629,6 +639,7 @@ static void cycles(const char *addr, enum traffic traffic, const char *device, i
 			err = drain(&g) ? 0 : -ETIMEDOUT;
 		}
 		parked[i] = now_us() - t;
+		forgiven += repetitions(parked[i]);
 		if (err || !wait_progress(&c, traffic == PINGPONG ? 20 : 1 << 18, 5000))
 			break;
 		gap[i] = c.worst_us;
@@ -649,7 +660,7 @@ static void cycles(const char *addr, enum traffic traffic, const char *device, i
 		       !g.lost && !g.overflowed,
 	       "what was parked came back");
 	if (traffic == PINGPONG)
-		lab_ok(b.retransmits == a.retransmits, "no retransmission");
+		lab_ok(b.retransmits - a.retransmits <= forgiven, "no retransmission");
 	lab_ok(b.reordered == a.reordered, "no segment came out of order");
 	sched_setaffinity(0, sizeof(cpus), &cpus);
 	lab_diag(
@@ -818,7 +829,7 @@ static void part_lease(void)
 	lab_ok(cman_guard_renew(&g, &c.tuple, 1, 30000) == 0 &&
 		       cman_guard_renew(&g, &other, 1, 30000) == -ENOENT,
 	       "it can renew them");
-	lab_ok(wait_parked(&g, 3000), "what comes now is parked again");
+	lab_ok(wait_parked(&g, 10000), "what comes now is parked again");
 	lab_ok(cman_guard_thaw(&g, &c.tuple, 1) >= 0 && drain(&g) && entries(&g).n == 0,
 	       "and open them, whatever the dead one had parked");
 	lab_ok(wait_progress(&c, 20, 10000), "the connection goes on");
@@ -1090,6 +1101,7 @@ static void forward_one(const char *addr, enum traffic traffic)
 	struct cman_guard g;
 	cpu_set_t cpus;
 	struct conn c;
+	double took;
 	int err;
 
 	guard_start(&g, "one");
@@ -1099,7 +1111,9 @@ static void forward_one(const char *addr, enum traffic traffic)
 	one_cpu(traffic);
 	wait_progress(&c, traffic == PINGPONG ? 100 : 1 << 22, 5000);
 	n = stats_of(next_ns);
+	took = now_us();
 	err = move(&g, &c, false);
+	took = now_us() - took;
 	lab_ok(!err && wait_progress(&c, traffic == PINGPONG ? 200 : 1 << 24, 10000),
 	       "%s, %s: forwarded to the machine that has the socket now",
 	       strchr(addr, ':') ? "IPv6" : "IPv4", traffic_name[traffic]);
@@ -1115,7 +1129,7 @@ static void forward_one(const char *addr, enum traffic traffic)
 	b = both();
 	lab_ok(b.resets == a.resets, "no RST");
 	if (traffic == PINGPONG)
-		lab_ok(b.retransmits == a.retransmits, "no retransmission");
+		lab_ok(b.retransmits - a.retransmits <= repetitions(took), "no retransmission");
 	lab_ok(b.reordered == a.reordered, "no segment came out of order");
 	lab_diag(
 		"%llu packets forwarded, %.0f bytes a segment at N; retransmits %ld, out of order %ld, "
