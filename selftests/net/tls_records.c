@@ -7,6 +7,8 @@
  *	  N		a record with N bytes of data, 0 is allowed
  *	  key_update	a KeyUpdate (TLS 1.3) that wants an answer, and the next key from then on
  *	  pause		waits until everything sent so far is back
+ *	  deaf		first: nothing is read, with little room for what comes, until all is said, the end too,
+ *			and what comes back has come to a stop
  *
  * Prints why not, and exits with 1, if something else comes.
  */
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,7 +27,8 @@
 #include "usr/tls/keys.h"
 #include "usr/tls/record.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS	 30000
+#define STILL_MS 100
 
 static int fd;
 static struct cman_tls_leg leg;
@@ -227,6 +231,19 @@ static void data(const char *word)
 	sent += len;
 }
 
+/* Until no more bytes have come to the socket for a while: nothing says when the other end has to wait. */
+static void wait_still(void)
+{
+	int before, now = -1;
+
+	do {
+		before = now;
+		usleep(STILL_MS * 1000);
+		if (ioctl(fd, FIONREAD, &now) < 0)
+			die("FIONREAD: %s", strerror(errno));
+	} while (now != before);
+}
+
 static void say(const char *word)
 {
 	static const uint8_t update_requested[] = { 24, 0, 0, 1, 1 };
@@ -247,22 +264,33 @@ int main(int argc, char **argv)
 {
 	static const uint8_t close_notify[] = { 1, CMAN_TLS_CLOSE_NOTIFY };
 	struct sockaddr_in to = { .sin_family = AF_INET };
+	int first = 4, little = 4096;
 
 	if (argc < 5 || inet_pton(AF_INET, argv[1], &to.sin_addr) != 1)
 		die("usage: tls_records ADDRESS PORT 1.2|1.3 WORD...");
 	to.sin_port = htons((uint16_t)atoi(argv[2]));
 	fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (!strcmp(argv[4], "deaf")) {
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little));
+		first++;
+	}
 	if (fd < 0 || connect(fd, (void *)&to, sizeof(to)) < 0)
 		die("connect: %s", strerror(errno));
 	shake(strcmp(argv[3], "1.3") ? CMAN_TLS_1_2 : CMAN_TLS_1_3);
-	for (int i = 4; i < argc; i++)
+	for (int i = first; i < argc; i++)
 		say(argv[i]);
-	wait_for_all(false);
+	if (first == 4)
+		wait_for_all(false);
 	put(CMAN_TLS_ALERT, close_notify, sizeof(close_notify));
 	shutdown(fd, SHUT_WR);
+	if (first > 4)
+		wait_still();
 	while (get())
 		if (got > sent)
 			die("more came back than was sent");
+	if (got < sent)
+		die("only %llu of %llu bytes are back", (unsigned long long)got,
+		    (unsigned long long)sent);
 	if (!closed)
 		die("the end of the stream without close_notify");
 	return 0;

@@ -316,7 +316,8 @@ static void session_event(struct gateway *g, uint64_t data, uint32_t events)
 		if (g->live[i].gen == gen && g->live[i].len[from] && was_reset(g, i, leg))
 			return;
 	}
-	if (g->live[i].gen == gen && g->live[i].len[to] &&
+	/* with kernel TLS a close_notify or an answer may wait when no data does */
+	if (g->live[i].gen == gen && (g->live[i].len[to] || (s->tls & CMAN_SLOT_TLS_KERNEL)) &&
 	    (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 		gw_pump(g, i, to, true);
 	if (g->splice && g->live[i].gen == gen && !s->tls)

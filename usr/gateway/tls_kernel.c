@@ -282,11 +282,13 @@ static ssize_t read_bound(struct gateway *g, uint32_t i, int dir)
 static int send_close(struct gateway *g, uint32_t i, enum leg to)
 {
 	static const uint8_t alert[] = { 1, CMAN_TLS_CLOSE_NOTIFY };
-	int err;
+	int fd = leg_fd(slot_of(g, i), to), err;
 
 	if (!gw_has_tls(slot_of(g, i), to) || (flags_of(g, i, to) & CMAN_TLS_CLOSE_SENT))
 		return 0;
-	err = cman_ktls_send(leg_fd(slot_of(g, i), to), CMAN_TLS_ALERT, alert, sizeof(alert));
+	err = cman_ktls_make_room(fd);
+	if (!err)
+		err = cman_ktls_send(fd, CMAN_TLS_ALERT, alert, sizeof(alert));
 	if (!err)
 		set_flag(g, i, to, CMAN_TLS_CLOSE_SENT);
 	return err;
@@ -356,6 +358,8 @@ void gw_ktls_pump(struct gateway *g, uint32_t i, int dir)
 		if (!err && s->bound[dir])
 			err = gw_write_bound(g, i, dir);
 		if (err == -EAGAIN) {
+			if (gw_has_tls(s, to))
+				cman_ktls_push(leg_fd(s, to));
 			gw_wait_out(g, i, to);
 			return;
 		}

@@ -7,9 +7,11 @@
 #include "usr/sys/ktls.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -25,6 +27,8 @@
 #endif
 
 #define IV_SIZE 12
+/* For two of the longest records, in the kernel's measure: bytes of memory */
+#define ROOM (64u << 10)
 
 union crypto {
 	struct tls_crypto_info info;
@@ -250,6 +254,33 @@ int cman_ktls_send(int fd, uint8_t type, const void *data, size_t len)
 int cman_ktls_flush(int fd)
 {
 	return (int)send_record(fd, CMAN_TLS_DATA, NULL, 0);
+}
+
+int cman_ktls_make_room(int fd)
+{
+	uint32_t mem[SK_MEMINFO_VARS];
+	socklen_t len = sizeof(mem);
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	int half;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0)
+		return -errno;
+	if (mem[SK_MEMINFO_WMEM_QUEUED] + ROOM <= mem[SK_MEMINFO_SNDBUF])
+		return 0;
+	half = (int)(mem[SK_MEMINFO_WMEM_QUEUED] + ROOM + 1) / 2; /* the kernel doubles it */
+	len = sizeof(mem);
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half)) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0)
+		return -errno;
+	if (mem[SK_MEMINFO_WMEM_QUEUED] + ROOM <= mem[SK_MEMINFO_SNDBUF])
+		return 0;
+	/* net.core.wmem_max does not allow that: when a third of it is free, for which poll() arms the socket */
+	return poll(&p, 1, 0) == 1 ? 0 : -EAGAIN;
+}
+
+void cman_ktls_push(int fd)
+{
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 }
 
 static ssize_t receive(int fd, int flags, void *buf, size_t size, uint8_t *ret_type)

@@ -73,6 +73,19 @@ ssize_t cman_ktls_peek(int fd, void *buf, size_t size, uint8_t *ret_type);
 /* A record that was begun with MSG_MORE goes out, if there is one. */
 int cman_ktls_flush(int fd);
 
+/*
+ * kTLS itself keeps what the socket did not take of a record when its send buffer was full, and calls that sent;
+ * shutdown() and close() drop it. So before the last record: makes room for that and it, by a larger send buffer if
+ * need be, so that cman_ktls_send() leaves nothing behind. -EAGAIN: when the socket is writable. (net/tls/tls_main.c,
+ * tls_push_sg(); net/tls/tls_sw.c, tls_tx_records(); socket(7), SO_SNDBUF.)
+ */
+int cman_ktls_make_room(int fd);
+/*
+ * After a splice() that ended with EAGAIN: what it has written goes out. Kernels before 6.5 hand whole records down
+ * with MSG_SENDPAGE_NOTLAST and then find the buffer full: nothing is on its way that would ever make room.
+ */
+void cman_ktls_push(int fd);
+
 /* The next key of one way; RX: after the KeyUpdate was received, before anything else is read. */
 int cman_ktls_rekey(int fd, bool tx, const struct cman_ktls_keys *keys);
 
