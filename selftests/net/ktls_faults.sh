@@ -71,6 +71,21 @@ for count in 1 2; do
 	is "$(report E '[.alive, .lost, .wrong_bytes, .bytes_missing] | join(" ")')" "3 0 0 0" "and they are skipped"
 done
 
+# KeyUpdates that want an answer, where the kernel can replace keys
+for point in KTLS_CONTROL KTLS_UPDATE_NOTED KTLS_UPDATE_SENT KTLS_KEY; do
+	for count in 2 5; do
+		can_rekey || break
+		bench E stream -c "$FRONT_AT:7001" -n 5 "${PACE[@]}" "${PATIENT[@]}" "${AS_CLIENT[@]}" --tls-update 5
+		arm $point "$count"
+		ok "$point ($count) is reached when clients update their keys" wait_for 10 reached $point
+		disarm
+		bench_end E
+		is "$(report E '[.alive, .lost, .wrong_bytes, .bytes_missing, .tls.alerts_received, .tls.errors,
+			.tls.truncated] | join(" ")')" "5 0 0 0 0 0 0" "$point ($count): no session is lost" ||
+			diag "$(report E '.incidents[:2] | tojson')"
+	done
+done
+
 # closes POINT LEGS PORT [OPTION…]: the gateway dies there while clients close and their servers answer it
 closes() {
 	local what="$1, $2"

@@ -114,6 +114,11 @@ static int next_key(struct gateway *g, uint32_t i, enum leg leg, int way)
 	err = cman_tls_keys_kernel(cman_tls_suite(slot->suite[leg]), &half, &keys);
 	if (!err)
 		err = cman_ktls_rekey(leg_fd(slot_of(g, i), leg), way == CMAN_TLS_TX, &keys);
+	CMAN_CRASH(KTLS_KEY);
+	if (!err && way == CMAN_TLS_TX) {
+		next->updating[leg] = 0;
+		next->flags[leg] &= (uint8_t)~CMAN_TLS_UPDATE_OWED;
+	}
 	if (!err)
 		cman_tls_commit(slot);
 	cman_secret_wipe(&keys, sizeof(keys));
@@ -121,31 +126,49 @@ static int next_key(struct gateway *g, uint32_t i, enum leg leg, int way)
 	return err;
 }
 
+/* Our KeyUpdate, and the key behind it. Which record it is to be is noted first: a successor sees whether it went out. */
+static int send_update(struct gateway *g, uint32_t i, enum leg leg)
+{
+	struct cman_tls_slot *slot = gw_tls_slot(g, i);
+	struct cman_tls_commit *next = cman_tls_next(slot);
+	int fd = leg_fd(slot_of(g, i), leg);
+	struct cman_ktls_keys tx, rx;
+	int err = cman_ktls_flush(fd); /* else it would go out before, as another record */
+
+	if (!err)
+		err = cman_ktls_state(fd, &tx, &rx);
+	if (err)
+		return err;
+	next->number[leg][CMAN_TLS_TX].seq = tx.seq;
+	next->updating[leg] = 1;
+	cman_tls_commit(slot);
+	cman_secret_wipe(&tx, sizeof(tx));
+	cman_secret_wipe(&rx, sizeof(rx));
+	CMAN_CRASH(KTLS_UPDATE_NOTED);
+	err = cman_ktls_send(fd, CMAN_TLS_HANDSHAKE, cman_tls_key_update, CMAN_TLS_KEY_UPDATE_LEN);
+	CMAN_CRASH(KTLS_UPDATE_SENT);
+	return err ? err : next_key(g, i, leg, CMAN_TLS_TX);
+}
+
 /* What is owed to @leg, before more data. 0, -EAGAIN, or -errno. */
 static int send_owed(struct gateway *g, uint32_t i, enum leg leg)
 {
-	struct cman_tls_slot *slot = gw_tls_slot(g, i);
-	int fd = leg_fd(slot_of(g, i), leg), err = 0;
-	uint8_t owed = flags_of(g, i, leg);
 	static const uint8_t refusal[] = { 1, CMAN_TLS_NO_RENEGOTIATION };
+	struct cman_tls_slot *slot = gw_tls_slot(g, i);
+	uint8_t owed = flags_of(g, i, leg);
+	int err;
 
-	if (!(owed & (CMAN_TLS_UPDATE_OWED | CMAN_TLS_REFUSAL_OWED)) ||
-	    (owed & CMAN_TLS_CLOSE_SENT))
+	if (owed & CMAN_TLS_CLOSE_SENT)
 		return 0;
-	if (owed & CMAN_TLS_REFUSAL_OWED)
-		err = cman_ktls_send(fd, CMAN_TLS_ALERT, refusal, sizeof(refusal));
-	if (!err && (owed & CMAN_TLS_UPDATE_OWED)) {
-		err = cman_ktls_send(fd, CMAN_TLS_HANDSHAKE, cman_tls_key_update,
-				     CMAN_TLS_KEY_UPDATE_LEN);
-		if (!err)
-			err = next_key(g, i, leg, CMAN_TLS_TX);
+	if (owed & CMAN_TLS_REFUSAL_OWED) {
+		err = cman_ktls_send(leg_fd(slot_of(g, i), leg), CMAN_TLS_ALERT, refusal,
+				     sizeof(refusal));
+		if (err)
+			return err;
+		cman_tls_next(slot)->flags[leg] &= (uint8_t)~CMAN_TLS_REFUSAL_OWED;
+		cman_tls_commit(slot);
 	}
-	if (err)
-		return err;
-	cman_tls_next(slot)->flags[leg] &= (uint8_t) ~(CMAN_TLS_UPDATE_OWED |
-						       CMAN_TLS_REFUSAL_OWED);
-	cman_tls_commit(slot);
-	return 0;
+	return owed & CMAN_TLS_UPDATE_OWED ? send_update(g, i, leg) : 0;
 }
 
 static void say(struct gateway *g, uint32_t i, enum leg leg, const char *why, int number)
@@ -387,6 +410,35 @@ void gw_ktls_pump(struct gateway *g, uint32_t i, int dir)
 
 /* ---- recovery ---- */
 
+/* One way of a leg, of which the kernel has @now. */
+static int recover_key(struct gateway *g, uint32_t i, enum leg leg, int way,
+		       const struct cman_ktls_keys *now)
+{
+	struct cman_tls_slot *slot = gw_tls_slot(g, i);
+	struct cman_tls_commit *next = cman_tls_next(slot);
+	bool updating = way == CMAN_TLS_TX && next->updating[leg];
+	struct cman_ktls_keys ours;
+	int err = keys_of(g, i, leg, way, &ours);
+	bool same = !err && !memcmp(ours.key, now->key, sizeof(ours.key));
+
+	cman_secret_wipe(&ours, sizeof(ours));
+	if (err || (same && !updating))
+		return err;
+	/* our KeyUpdate went out, and the key has not followed */
+	if (same && now->seq > next->number[leg][way].seq)
+		return next_key(g, i, leg, way);
+	if (!same) /* it has the next one already */
+		err = cman_tls_keys_advance(slot, next, leg, way);
+	if (!err && updating) {
+		next->updating[leg] = 0;
+		if (!same)
+			next->flags[leg] &= (uint8_t)~CMAN_TLS_UPDATE_OWED;
+	}
+	if (!err)
+		cman_tls_commit(slot);
+	return err;
+}
+
 int gw_ktls_recover(struct gateway *g, uint32_t i)
 {
 	struct cman_slot *s = slot_of(g, i);
@@ -401,22 +453,8 @@ int gw_ktls_recover(struct gateway *g, uint32_t i)
 			continue;
 		err = cman_ktls_state(leg_fd(s, (enum leg)leg), &now[CMAN_TLS_TX],
 				      &now[CMAN_TLS_RX]);
-		for (int way = 0; way < 2 && !err; way++) {
-			struct cman_tls_slot *slot = gw_tls_slot(g, i);
-			struct cman_ktls_keys ours;
-
-			bool same;
-
-			err = keys_of(g, i, (enum leg)leg, way, &ours);
-			same = !memcmp(ours.key, now[way].key, sizeof(ours.key));
-			cman_secret_wipe(&ours, sizeof(ours));
-			if (err || same)
-				continue;
-			/* it has the next one already */
-			err = cman_tls_keys_advance(slot, cman_tls_next(slot), leg, way);
-			if (!err)
-				cman_tls_commit(slot);
-		}
+		for (int way = 0; way < 2 && !err; way++)
+			err = recover_key(g, i, (enum leg)leg, way, &now[way]);
 		cman_secret_wipe(now, sizeof(now));
 	}
 	return err;

@@ -63,7 +63,9 @@ struct cman_tls_commit {
 	struct cman_tls_number number[2][2]; /* [leg][CMAN_TLS_RX, CMAN_TLS_TX] */
 	struct cman_tls_post post[2];	     /* [leg]: messages after the handshake */
 	uint8_t flags[2];		     /* [leg]: CMAN_TLS_CLOSE_SENT, ... of usr/core/tls.h */
-	uint8_t reserved[6];
+	/* [leg], the kernel's engine: record number[leg][CMAN_TLS_TX].seq is to be a KeyUpdate */
+	uint8_t updating[2];
+	uint8_t reserved[4];
 };
 
 struct cman_tls_slot {
