@@ -387,13 +387,28 @@ static int refuse_one(struct gateway *g, int listener_fd, const char *why)
 	return fd >= 0 ? 0 : -EAGAIN;
 }
 
-static const char *over_limit(struct gateway *g)
+/* What all gateways have. */
+static uint32_t all_sessions(const struct gateway *g)
 {
 	uint32_t sessions = 0;
 
 	for (uint32_t j = 0; j < g->instance->gateways; j++)
 		sessions += g->env->maps.cells[j].sessions;
-	if (sessions >= g->instance->max_sessions)
+	return sessions;
+}
+
+static uint32_t rule_sessions(const struct gateway *g, uint32_t rule)
+{
+	uint32_t sessions = 0;
+
+	for (uint32_t j = 0; j < g->instance->gateways; j++)
+		sessions += g->env->maps.cells[j].rule_sessions[rule];
+	return sessions;
+}
+
+static const char *over_limit(struct gateway *g)
+{
+	if (all_sessions(g) >= g->instance->max_sessions)
 		return "max_sessions is reached";
 	if (g->cell->sessions * 2 + g->cell->pipes_open * 2 + FD_RESERVE >= g->fd_limit)
 		return "no descriptors are left";
@@ -421,7 +436,6 @@ void gw_adopt(struct gateway *g, uint32_t i, int fd, uint32_t listener)
 static bool admitted(struct gateway *g, struct cman_slot *s)
 {
 	const struct cman_rule *r;
-	uint32_t sessions = 0;
 	int n;
 
 	if (!g->instance->nrules)
@@ -433,9 +447,20 @@ static bool admitted(struct gateway *g, struct cman_slot *s)
 	s->rule = (__u16)(n + 1);
 	if (r->action != CMAN_ACTION_ACCEPT)
 		return false;
-	for (uint32_t j = 0; r->max_sessions && j < g->instance->gateways; j++)
-		sessions += g->env->maps.cells[j].rule_sessions[s->rule];
-	return !r->max_sessions || sessions < r->max_sessions;
+	return !r->max_sessions || rule_sessions(g, s->rule) < r->max_sessions;
+}
+
+/*
+ * Another gateway may have taken the last place between our look and our count. Each counts first and looks again,
+ * so that not both stay; it may be that neither does.
+ */
+static bool too_many(struct gateway *g, const struct cman_slot *s)
+{
+	uint32_t most = s->rule ? g->env->maps.ruletab[s->rule - 1].max_sessions : 0;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return all_sessions(g) > g->instance->max_sessions ||
+	       (most && rule_sessions(g, s->rule) > most);
 }
 
 void gw_admit(struct gateway *g, uint32_t i)
@@ -446,7 +471,7 @@ void gw_admit(struct gateway *g, uint32_t i)
 	gw_count(g, s, -1); /* counted for no rule, or for the one that a predecessor found */
 	let_in = admitted(g, s);
 	gw_count(g, s, 1);
-	if (let_in) {
+	if (let_in && !too_many(g, s)) {
 		if (!gw_tls_begin(g, i))
 			gw_connect(g, i);
 		return;
