@@ -4,7 +4,7 @@
 # The packet guard: see selftests/net/guard.c, which has both ends of every connection. Three hosts on one
 # bridge: H has the guard, P is the peer, N the machine that sessions go to. 10.99.0.100 and fd99::100 are
 # on H and N; P is told that H has them. What the program prints becomes this test's TAP.
-# timeout: 300
+# timeout: 600
 
 . "$(dirname "$0")/../lib/tap.sh"
 run_in_own_netns "$@"
