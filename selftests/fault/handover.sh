@@ -157,7 +157,7 @@ both_rescue() {
 	OLDPID=$(status | field pid)
 	kill -STOP "$OLDPID"
 	CMAN_CRASH=$1 timeout 3 "$BIN/cmanctl" -f "$T/c.conf" rescue > "$T/mig" 2>&1
-	log_since | grep -q "dies at a crash point.*$1" || why "was not reached"
+	died_at "$1" || why "was not reached"
 	aftermath
 	verdict || anew
 }

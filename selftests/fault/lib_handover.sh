@@ -206,6 +206,10 @@ begin() { # NAME: is it wanted
 # log_since: what was logged in this case
 log_since() { tail -n +$((LINE + 1)) "$LOG" 2> /dev/null; }
 
+# died_at POINT: somebody did in this case, or does soon: who waits for a migration does not wait for its rescue
+died_at() { wait_for 3 has_died_at "$1"; }
+has_died_at() { [ "$(log_since | grep -c "dies at a crash point.*$1")" -gt 0 ]; }
+
 verdict() {
 	local took
 	extra
@@ -291,7 +295,7 @@ crash() {
 	else
 		CMAN_CRASH=$point:$count migrate_shortly
 	fi
-	log_since | grep -q "dies at a crash point.*$point" || why "was not reached"
+	died_at "$point" || why "was not reached"
 	if [ "$point" = TARGET_HELLO ]; then # nobody knows of it: its folder stays until the next
 		SURVIVOR=$(who)
 		everyone_alive
@@ -315,7 +319,7 @@ gateway_dies() {
 	else
 		out=$(CMAN_CRASH=$point ctl startup --migrate --via $VIA -j 2> "$T/mig") || rc=$?
 	fi
-	log_since | grep -q "dies at a crash point.*$point" || why "was not reached"
+	died_at "$point" || why "was not reached"
 	[ $rc = 0 ] || why "migration: rc $rc $(tail -n 1 "$T/mig")"
 	[ "$(field exited <<< "$out")" = true ] || why "the old one has not exited"
 	wait_for 4 settled || why "not settled: $(leftovers)"
@@ -338,8 +342,8 @@ both() {
 		tool arm t1 "$a" || why "cannot arm"
 		CMAN_CRASH=$b migrate_shortly
 	fi
-	log_since | grep -q "dies at a crash point.*$a" || why "$a was not reached"
-	log_since | grep -q "dies at a crash point.*$b" || why "$b was not reached"
+	died_at "$a" || why "$a was not reached"
+	died_at "$b" || why "$b was not reached"
 	aftermath
 	tool arm t1 NONE 2> /dev/null
 	verdict || anew
