@@ -210,8 +210,9 @@ struct manager {
 	struct guard *guard;	    /* NULL until sessions are moved by TCP_REPAIR */
 	struct repair_tools *tools; /* NULL, like the guard */
 	struct floating *floating;
-	struct strays *strays;	  /* packets for addresses that have moved away are forwarded */
-	struct remote_port *port; /* handover_listen; NULL: none */
+	struct strays *strays;	    /* packets for addresses that have moved away are forwarded */
+	struct remote_port *port;   /* handover_listen; NULL: none */
+	struct question *questions; /* to other hosts, not answered yet */
 };
 
 extern const char *const cman_version;

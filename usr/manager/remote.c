@@ -273,6 +273,13 @@ int remote_connect(struct manager *m, const char *peer, struct cman_chan *ret_ch
 
 /* ---- what became of a batch ---- */
 
+/* Who asked: one for each session of the batch. */
+struct asker {
+	void (*done)(struct manager *m, uint64_t batch, enum cman_register value, void *arg);
+	void *arg;
+	struct asker *next;
+};
+
 struct question {
 	struct manager *m;
 	struct destination to;
@@ -281,8 +288,8 @@ struct question {
 	uv_poll_t *poll;
 	uv_timer_t *again, *late;
 	unsigned int tries;
-	void (*done)(struct manager *m, uint64_t batch, enum cman_register value, void *arg);
-	void *arg;
+	struct asker *askers;
+	struct question *next;
 };
 
 static void ask(struct question *q);
@@ -320,6 +327,23 @@ static void on_late(uv_timer_t *t)
 	ask_again(t->data, "it does not answer");
 }
 
+static void answered(struct question *q, enum cman_register value)
+{
+	struct question **at = &q->m->questions;
+	struct asker *a;
+
+	stop_asking(q);
+	while (*at != q)
+		at = &(*at)->next;
+	*at = q->next;
+	while ((a = q->askers)) {
+		q->askers = a->next;
+		a->done(q->m, q->batch, value, a->arg);
+		free(a);
+	}
+	free(q);
+}
+
 static void on_answer(uv_poll_t *p, int status, int events)
 {
 	struct question *q = p->data;
@@ -343,10 +367,7 @@ static void on_answer(uv_poll_t *p, int status, int events)
 		ask_again(q, "it does not know the question");
 		return;
 	}
-	stop_asking(q);
-	q->done(q->m, q->batch, f.type == CMAN_FRAME_COMMITTED ? CMAN_REG_LIVE : CMAN_REG_DROP,
-		q->arg);
-	free(q);
+	answered(q, f.type == CMAN_FRAME_COMMITTED ? CMAN_REG_LIVE : CMAN_REG_DROP);
 }
 
 static void ask(struct question *q)
@@ -373,14 +394,24 @@ void remote_resolve(struct manager *m, const struct destination *to, uint64_t ba
 				 void *arg),
 		    void *arg)
 {
-	struct question *q = calloc(1, sizeof(*q));
+	struct asker *a = calloc(1, sizeof(*a));
+	struct question *q = m->questions;
 
-	if (!q)
+	while (q && (q->batch != batch || strcmp(q->to.peer, to->peer) ||
+		     memcmp(q->to.boot_id, to->boot_id, sizeof(to->boot_id))))
+		q = q->next;
+	if (!a || (!q && !(q = calloc(1, sizeof(*q)))))
 		abort();
+	a->done = done;
+	a->arg = arg;
+	a->next = q->askers;
+	q->askers = a;
+	if (q->m)
+		return; /* is being asked */
 	q->m = m;
 	q->to = *to;
 	q->batch = batch;
-	q->done = done;
-	q->arg = arg;
+	q->next = m->questions;
+	m->questions = q;
 	ask(q);
 }

@@ -94,7 +94,7 @@ void source_offer(struct manager *m, struct remote *r, struct cman_chan *chan, u
 enum cman_register target_resolve(struct manager *m, uint64_t batch);
 /*
  * S: asks the target of @peer, again and again, what became of a batch that was committed. @done is
- * called once, with LIVE or DROP.
+ * called once, with LIVE or DROP. A batch is asked about on one connection, whoever wants to know.
  */
 void remote_resolve(struct manager *m, const struct destination *to, uint64_t batch,
 		    void (*done)(struct manager *m, uint64_t batch, enum cman_register value,
