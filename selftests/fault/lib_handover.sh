@@ -126,8 +126,8 @@ startup() {
 
 # --- load
 
-# clients: sockets of the load's sessions
-clients() { at "$CLIENTS" ss -Htn "src = $CLIENT" | wc -l; }
+# clients: sockets of the load's sessions; not those that an earlier load has left to the kernel
+clients() { at "$CLIENTS" ss -Htne "src = $CLIENT" 2> /dev/null | grep -vc ' ino:0 '; }
 
 servers() {
 	at "$SERVERS" "$BENCH" serve -l "$BACK:7101" --ready-file "$T/ready.7101" > "$T/serve.out" 2>&1 & track $!

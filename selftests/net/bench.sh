@@ -39,3 +39,21 @@ wait $up
 is "$(jq -c '[.lost, .wrong_bytes, .resets, .incidents // [], .bytes_verified > 0]' "$T/up.json")" \
 	'[0,0,0,[],true]' \
 	"both uploads ended well"
+
+# An exchange is under way when this machine stands still: what the server was not given is not taken from it.
+serve SLOW --listen 127.0.0.1:9005
+kill -STOP "$SLOW_PID"
+"$BENCH" probe -c 127.0.0.1:9005 --rate 1 --timeout 2 -d 60 --json > "$T/probe.json" 2> "$T/probe.err" & probe=$!
+track $probe
+asked() { [ -n "$(ss -Htn state established "sport = :9005" | awk '$1 > 0')" ]; }
+ok "a connection waits for its answer" wait_for 10 asked
+kill -STOP $probe
+sleep 5 # that long it stands: longer than it would wait
+kill -CONT $probe
+seen() { [ "$(ss -Htn state established "sport = :9005" | wc -l)" -gt 3 ]; }
+ok "it goes on, with those that were due meanwhile" wait_for 10 seen
+kill -CONT "$SLOW_PID"
+kill -TERM $probe
+wait $probe
+is "$(jq -c '[.ok, .timeouts, .connections == .verified, .stood_ms > 2500]' "$T/probe.json")" '[true,0,true,true]' \
+	"all are answered, and it says how long it stood still"

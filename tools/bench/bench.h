@@ -243,13 +243,16 @@ struct io {
 struct timer {
 	uint64_t due;
 	size_t pos; /* place in the heap plus one; 0: not armed */
+	bool patient;
+	uint64_t stood; /* of the loop, when a patient one was armed */
 	void (*fn)(struct loop *l, struct timer *t);
 };
 
 struct loop {
 	int epfd;
 	bool quit;
-	uint64_t now; /* when the last wait returned */
+	uint64_t now;	/* when the last wait returned */
+	uint64_t stood; /* how long in all it came too late to its deadlines */
 	struct timer **heap;
 	size_t nr_timers, cap_timers;
 	struct io far; /* timerfd for deadlines that are far away */
@@ -265,6 +268,8 @@ int loop_mod(struct loop *l, struct io *io, uint32_t events);
 void loop_close(struct loop *l, struct io *io);
 void loop_free_later(struct loop *l, struct io *io);
 int timer_arm(struct loop *l, struct timer *t, uint64_t due);
+/* In @wait ns, and later by what the loop stands still meanwhile: a limit to what others may take. */
+int timer_arm_patient(struct loop *l, struct timer *t, uint64_t wait);
 void timer_cancel(struct loop *l, struct timer *t);
 int loop_run(struct loop *l);
 

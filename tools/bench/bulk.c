@@ -240,7 +240,7 @@ static int bulk_start(struct worker *w)
 		f->guard.fn = connect_timed_out;
 		err = transport_connect(&f->conn, w, &w->opt->connect, f->id, 0, EPOLLOUT);
 		if (!err)
-			err = timer_arm(&w->loop, &f->guard, w->loop.now + w->opt->connect_timeout);
+			err = timer_arm_patient(&w->loop, &f->guard, w->opt->connect_timeout);
 		if (err)
 			flow_lost(f, fail_of_errno(err), "connect failed");
 	}

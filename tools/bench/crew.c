@@ -75,7 +75,7 @@ static void enter(struct crew *c, enum phase phase)
 	else if (phase == PHASE_RUN && c->opt->duration)
 		timer_arm(&w->loop, &c->clock, c->t_run + c->opt->duration);
 	else if (phase == PHASE_STOP)
-		timer_arm(&w->loop, &c->clock, c->t_stop + c->opt->drain_timeout);
+		timer_arm_patient(&w->loop, &c->clock, c->opt->drain_timeout);
 	atomic_store(&c->phase, (int)phase);
 	wake_all();
 }

@@ -109,7 +109,7 @@ static void exchange_event(struct loop *l, struct io *io, uint32_t events)
 		x->connected = true;
 		x->t_connected = l->now;
 		tally_add(&x->w->tally.opened, 1);
-		timer_arm(l, &x->timer, l->now + x->w->opt->timeout);
+		timer_arm_patient(l, &x->timer, x->w->opt->timeout);
 	}
 	if (!(events & (EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP)))
 		return;
@@ -142,7 +142,7 @@ void exchange_start(struct exchange *x)
 	err = transport_connect(&x->conn, w, &w->opt->connect, x->id, 0,
 				EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 	if (!err)
-		err = timer_arm(&w->loop, &x->timer, w->loop.now + w->opt->connect_timeout);
+		err = timer_arm_patient(&w->loop, &x->timer, w->opt->connect_timeout);
 	if (err)
 		finish(x, fail_of_errno(err));
 }

@@ -193,7 +193,7 @@ static int ping_start(struct worker *w)
 		p->guard.fn = connect_timed_out;
 		err = transport_connect(&p->conn, w, &w->opt->connect, p->id, 0, EPOLLOUT);
 		if (!err)
-			err = timer_arm(&w->loop, &p->guard, w->loop.now + w->opt->connect_timeout);
+			err = timer_arm_patient(&w->loop, &p->guard, w->opt->connect_timeout);
 		if (err)
 			ping_lost(p, fail_of_errno(err));
 	}

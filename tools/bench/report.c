@@ -28,6 +28,7 @@ json_t *report_new(const struct crew *c)
 	json_t *o = json_object();
 	json_t *targets = json_array();
 	char text[ADDRESS_TEXT];
+	uint64_t stood = 0;
 	size_t i;
 
 	json_object_set_new(o, "verb", json_string(c->opt->verb->name));
@@ -41,6 +42,9 @@ json_t *report_new(const struct crew *c)
 	json_decref(targets);
 	report_u64(o, "threads", c->nr_workers);
 	report_real(o, "duration_s", crew_seconds(c));
+	for (i = 0; i < c->nr_workers; i++)
+		stood = c->workers[i]->loop.stood > stood ? c->workers[i]->loop.stood : stood;
+	report_real(o, "stood_ms", (double)stood / 1e6);
 	return o;
 }
 

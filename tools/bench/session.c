@@ -541,7 +541,7 @@ static void session_connect(struct session *s)
 	}
 	s->state = STATE_CONNECTING;
 	sw->connecting++;
-	timer_arm(&sw->w.loop, &s->guard, sw->w.loop.now + opt->connect_timeout);
+	timer_arm_patient(&sw->w.loop, &s->guard, opt->connect_timeout);
 }
 
 static void connect_more(struct session_worker *sw)
